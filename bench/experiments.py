@@ -1,0 +1,105 @@
+"""The vocabulary that training and reporting share. No torch, no third-party import.
+
+Rows of Table 1 and Table 2 of GRPO-Guard (CVPR 2026 poster), the keys under which a run writes its
+metrics, and the bins of its log-ratio histograms.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table of the paper.
+
+    Attributes:
+        name: how a person calls the row, `python -m bench.train row=NAME`.
+        backbone: `sd3` (SD3.5-M) or `flux` (FLUX.1-dev).
+        setting: the base method as the table abbreviates it: base, TempFG, FG, DG.
+        method: the method as the table prints it.
+        recipe: key of `baselines.RECIPES` or `baselines.ABLATION`; empty for the base model.
+        task: the proxy reward that is trained on; empty for the base model.
+        paper_updates: optimiser updates in the paper ("Step"); 0 for the base model.
+        clip: the row's own clip range where it differs from the recipe's, else None.
+    """
+
+    name: str
+    backbone: str
+    setting: str
+    method: str
+    recipe: str = ""
+    task: str = ""
+    paper_updates: int = 0
+    clip: float | None = None
+
+
+# flow_grpo config/grpo_guard.py:84 (pickscore_hps_sd3_ratio_norm) widens the clip range for PickScore.
+GUARD_PICKSCORE_CLIP = 4e-6
+
+TABLE1: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row("sd3_base", "sd3", "base", "SD3.5-M"),
+        Row("sd3_temp_text", "sd3", "TempFG", "TempFlowGRPO", "temp_flow_grpo", "text", 480),
+        Row("sd3_flow_geneval", "sd3", "FG", "FlowGRPO", "flow_grpo", "geneval", 1860),
+        Row("sd3_guard_geneval", "sd3", "FG", "GRPO-Guard", "guard_flow_grpo", "geneval", 1860),
+        Row("sd3_flow_pickscore", "sd3", "FG", "FlowGRPO", "flow_grpo", "pickscore", 10200),
+        Row(
+            "sd3_guard_pickscore", "sd3", "FG", "GRPO-Guard", "guard_flow_grpo", "pickscore", 10200,
+            clip=GUARD_PICKSCORE_CLIP,
+        ),
+        Row("sd3_flow_text", "sd3", "FG", "FlowGRPO", "flow_grpo", "text", 480),
+        Row("sd3_guard_text", "sd3", "FG", "GRPO-Guard", "guard_flow_grpo", "text", 480),
+        Row("flux_base", "flux", "base", "Flux.1-dev"),
+        Row("flux_dance_geneval", "flux", "DG", "DanceGRPO", "dance_grpo", "geneval", 1260),
+        Row("flux_guard_geneval", "flux", "DG", "GRPO-Guard", "guard_dance_grpo", "geneval", 1260),
+        Row("flux_dance_text", "flux", "DG", "DanceGRPO", "dance_grpo", "text", 540),
+        Row("flux_guard_text", "flux", "DG", "GRPO-Guard", "guard_dance_grpo", "text", 540),
+    )
+}  # fmt: skip
+
+# Table 2 and Figure 7: FlowGRPO on SD3.5-M and the text task. Its first and last line are rows of Table 1.
+TABLE2: dict[str, Row] = {
+    "baseline": TABLE1["sd3_flow_text"],
+    "temp_reweight": Row("ablation_temp_reweight", "sd3", "FG", "Temp-Reweight", "temp_reweight", "text", 480),
+    "guard_reweight": Row("ablation_guard_reweight", "sd3", "FG", "Guard-Reweight", "guard_reweight", "text", 480),
+    "mean_revised": Row("ablation_mean_revised", "sd3", "FG", "Mean-revised", "mean_revised", "text", 480),
+    "ratio_norm": Row("ablation_ratio_norm", "sd3", "FG", "RatioNorm", "ratio_norm", "text", 480),
+    "grpo_guard": TABLE1["sd3_guard_text"],
+}
+
+ROWS: dict[str, Row] = TABLE1 | {row.name: row for row in TABLE2.values()}
+
+PROXIES = ("geneval", "pickscore", "text")
+GOLD = {
+    "tiny": ("correctness", "cleanliness", "variety"),
+    "paper": ("hpsv2", "image_reward", "unified_reward"),
+}
+
+# A log ratio's histogram: bins are equal in asinh(x / HISTOGRAM_UNIT), so that one set of edges resolves
+# both 1e-7 (GRPO-Guard's noisiest step) and 1e-1 (FlowGRPO's least noisy step).
+HISTOGRAM_UNIT = 1e-7
+HISTOGRAM_BINS = 200
+HISTOGRAM_LIMIT = 1.0
+
+
+def histogram_edges() -> list[float]:
+    """HISTOGRAM_BINS + 1 edges of a log-ratio histogram, symmetric about 0; values beyond go to the end bins."""
+    top = math.asinh(HISTOGRAM_LIMIT / HISTOGRAM_UNIT)
+    half = HISTOGRAM_BINS / 2
+    return [HISTOGRAM_UNIT * math.sinh(top * (i - half) / half) for i in range(HISTOGRAM_BINS + 1)]
+
+
+def find_row(name: str) -> Row:
+    """The row called `name`.
+
+    Raises:
+        KeyError: no such row; the message lists near names, or all of them.
+    """
+    if name in ROWS:
+        return ROWS[name]
+    near = difflib.get_close_matches(name, ROWS, n=3) or list(ROWS)
+    raise KeyError(f"no row is called {name!r}; did you mean one of: {', '.join(near)}?")
