@@ -1,0 +1,210 @@
+"""The record of runs: append-only files in each run's folder, mirrored to MLflow. The only file that imports mlflow.
+
+A run folder is the truth; MLflow is a copy that can be made again. Files of a run:
+
+    run.json           what was asked and with what it was made; the same for the same request, byte for byte
+    status.json        state, update, planned updates, error
+    metrics.jsonl      a line per update: {"update": 12, "epoch": 6, "proxy/reward": ..., ...}
+    diagnostics.jsonl  a line per optimiser update: log ratios, clipping and gradient norms per trained step
+    times.jsonl        a line per epoch: seconds, host; the only file that differs between equal runs
+    scores/            a parquet file per evaluation, a row per image and scorer
+    images/            an image set per evaluation
+    lora/              the trained adapter, loadable by diffusers
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+EXPERIMENT = "grpo-guard-bench"
+METRIC_FILES = ("metrics.jsonl", "diagnostics.jsonl")
+BATCH = 1000  # MLflow's limit of metrics in one log_batch call
+# MLflow accepts these characters in a metric's name (mlflow/utils/validation.py).
+_FORBIDDEN = re.compile(r"[^\w\-. :/]")
+
+
+class LedgerError(ValueError):
+    """A record cannot be read or written; the message names the file and what to do."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically: a temporary name, synced, renamed."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a torn last line, left by a kill, is dropped.
+
+    Raises:
+        LedgerError: a line before the last cannot be read.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise LedgerError(f"{path}, line {number} is damaged ({error}); delete it or run the row again") from error
+    return rows
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, read from its folder; nothing is cached."""
+
+    path: Path
+    info: dict[str, Any]
+    status: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its planned end."""
+        return self.status.get("state") == "finished"
+
+    def metrics(self) -> pd.DataFrame:
+        """A row per update that logged anything, sorted by update, columns as logged."""
+        rows = read_lines(self.path / "metrics.jsonl")
+        return pd.DataFrame(rows, columns=None if rows else ["update", "epoch"])
+
+    def diagnostics(self) -> pd.DataFrame:
+        """A row per (update, trained step): every list of a line is spread over the steps."""
+        rows = []
+        for line in read_lines(self.path / "diagnostics.jsonl"):
+            lists = {k: v for k, v in line.items() if isinstance(v, list)}
+            single = {k: v for k, v in line.items() if k not in lists}
+            lists["step"] = lists.pop("steps")
+            rows += [single | dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        return pd.DataFrame(rows)
+
+    def scores(self) -> pd.DataFrame:
+        """Every evaluation's scores: a row per image (or set) and scorer, with the column `update`."""
+        parts = []
+        for path in sorted((self.path / "scores").glob("update-*.parquet")):
+            parts.append(pd.read_parquet(path).assign(update=int(path.stem.removeprefix("update-"))))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def load(root: Path) -> list[Run]:
+    """Every run below `root`, in the order of their paths.
+
+    Raises:
+        LedgerError: `root` is not there, or a run's run.json or status.json cannot be read.
+    """
+    if not root.is_dir():
+        raise LedgerError(f"no folder of runs at {root}; train some first: make table1")
+    return [read(path.parent) for path in sorted(root.rglob("run.json"))]
+
+
+def read(folder: Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        LedgerError: run.json or status.json cannot be read.
+    """
+    try:
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        status_file = folder / "status.json"
+        status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"the record in {folder} cannot be read ({error}); run the row again with FORCE=1") from error
+    return Run(folder, info, status)
+
+
+class Record:
+    """The writing side of one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def status(self, state: str, update: int, of: int, error: str | None = None) -> None:
+        """State is running, finished, failed or preempted."""
+        write_json(self.folder / "status.json", {"state": state, "update": update, "of": of, "error": error})
+
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Adds one line to `name`.jsonl; floats as their shortest exact decimals, non-finite ones as null."""
+        line = json.dumps(_finite(row), sort_keys=True, allow_nan=False)
+        with open(self.folder / f"{name}.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def cut(self, update: int) -> None:
+        """Drops what was logged after `update`, so that a resumed run logs each update once."""
+        for name in METRIC_FILES:
+            path = self.folder / name
+            if not path.exists():
+                continue
+            kept = [row for row in read_lines(path) if row["update"] <= update]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), encoding="utf-8")
+            partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def points(run: Run) -> Iterable[tuple[str, float, int]]:
+    """What the mirror shows of a run: (name, value, update) of every logged number and the per-step diagnostics."""
+    for row in read_lines(run.path / "metrics.jsonl"):
+        for name, value in row.items():
+            if name not in ("update", "epoch") and value is not None:
+                yield _FORBIDDEN.sub("_", name), float(value), int(row["update"])
+    for row in read_lines(run.path / "diagnostics.jsonl"):
+        half = "off_policy" if row["inner"] else "on_policy"
+        for i, step in enumerate(row["steps"]):
+            for key, section in (("log_ratio_mean", "ratio/mean"), ("log_ratio_std", "ratio/std"), ("grad_norm", "grad/step")):
+                if row[key][i] is not None:
+                    yield f"{section}/{half}/{step:02d}", float(row[key][i]), int(row["update"])
+
+
+def mirror(run: Run, uri: str) -> str:
+    """Copies a run into the MLflow store at `uri`, replacing an earlier copy; returns MLflow's run id.
+
+    Runs are flat and tagged (nested runs hide the charts); values come in batches, finite ones only.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from filelock import FileLock
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.tracking import MlflowClient
+
+    with FileLock(run.path.parent.parent / ".mlflow.lock"):  # two first calls at once break a new sqlite store
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(EXPERIMENT)
+        experiment = found.experiment_id if found else client.create_experiment(
+            EXPERIMENT,
+            artifact_location=(run.path.parent.parent / "mlartifacts").resolve().as_uri(),
+            tags={"mlflow.experimentKind": "custom_model_development"},
+        )
+    for old in client.search_runs([experiment], f"tags.run_id = '{run.info['run_id']}'"):
+        client.delete_run(old.info.run_id)
+    tags = {k: str(run.info[k]) for k in ("run_id", "row", "method", "backbone", "task", "seed", "scale", "suite")}
+    created = client.create_run(experiment, run_name=f"{run.info['row']} seed {run.info['seed']}", tags=tags)
+    values = [Metric(name, value, 0, update) for name, value, update in points(run)]
+    params = [Param(k, str(v)) for k, v in run.info["recipe"].items()]
+    client.log_batch(created.info.run_id, params=params, tags=[RunTag("folder", str(run.path))])
+    for start in range(0, len(values), BATCH):
+        client.log_batch(created.info.run_id, metrics=values[start : start + BATCH])
+    client.log_dict(created.info.run_id, run.info, "run.json")
+    client.set_terminated(created.info.run_id, "FINISHED" if run.finished else "FAILED")
+    return str(created.info.run_id)

@@ -1,0 +1,148 @@
+"""Trains the little world's autoencoder and generators from nothing: one resumable loop, two losses.
+
+Every batch is a function of (seed, step), so an interrupted fit goes on as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from bench.policy import Policy
+from bench.tiny.grammar import Target, all_prompts, held_out
+from bench.tiny.render import render
+
+# How often each category is drawn; our choice: what is hard to learn (relations, letters) more often.
+CATEGORY_WEIGHT = {"single_object": 0.1, "counting": 0.15, "position": 0.3, "colors": 0.15, "text": 0.3}
+EMA_DECAY = 0.999
+SAVE_EVERY = 200  # steps
+KL_WEIGHT = 1e-5
+DROP_PROMPT = 0.1  # share of empty prompts, so that classifier-free guidance can be switched on
+GUIDANCE_RANGE = (1.0, 5.0)  # the Flux transformer's guidance input is drawn from here and carries no meaning
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rendered pictures, uint8 (N, 3, 32, 32), with the N prompts that they show."""
+
+    images: Tensor
+    prompts: list[str]
+
+
+def draw_prompts(count: int, rng: np.random.Generator) -> list[tuple[str, Target]]:
+    """`count` prompts that are not held out, by CATEGORY_WEIGHT."""
+    pool = [p for p in all_prompts() if not held_out(*p)]
+    categories = [target["category"] for _, target in pool]
+    weight = np.array([CATEGORY_WEIGHT[c] / categories.count(c) for c in categories])
+    return [pool[i] for i in rng.choice(len(pool), count, p=weight / weight.sum())]
+
+
+def paint(count: int, seed: int) -> Pictures:
+    """`count` pictures of prompts that are not held out."""
+    rng = np.random.default_rng(seed)
+    pairs = draw_prompts(count, rng)
+    images = np.stack([render(target, rng) for _, target in tqdm(pairs, "painting", leave=False)])
+    return Pictures(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), [prompt for prompt, _ in pairs])
+
+
+def fit(name: str, model: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: float, folder: Path) -> nn.Module:
+    """Minimises `loss(step)` by AdamW with warm-up and cosine decay; returns `model` with averaged weights.
+
+    Progress is kept in `folder/name.pt` and taken up from there.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1.0, (i + 1) / 100) * 0.5 * (1 + math.cos(math.pi * i / steps))
+    )
+    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(folder / f"{name}.pt", parts)
+    bar = tqdm(range(first, steps), name, initial=first, total=steps, mininterval=5)
+    for step in bar:
+        optimizer.zero_grad()
+        value = loss(step)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(model)
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{value.item():.4f}")
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            _save(folder / f"{name}.pt", parts, step + 1)
+    model.load_state_dict(average.module.state_dict())
+    return model
+
+
+def _save(path: Path, parts: dict[str, nn.Module], step: int) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
+    partial.replace(path)
+
+
+def _resume(path: Path, parts: dict[str, nn.Module]) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])
+
+
+def fit_autoencoder(vae: AutoencoderKL, pictures: Pictures, steps: int, batch: int, folder: Path, seed: int) -> None:
+    """Squared error in [-1, 1] plus a small KL; then sets the latents' shift and scale to make them unit normal."""
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rows = torch.randint(len(pictures.images), (batch,), generator=generator)
+        images = pictures.images[rows] / 127.5 - 1
+        posterior = vae.encode(images).latent_dist
+        decoded = vae.decode(posterior.sample(generator)).sample
+        return (decoded - images).square().mean() + KL_WEIGHT * posterior.kl().mean() / images[0].numel()
+
+    fit("autoencoder", vae, loss, steps, rate=2e-3, folder=folder)
+    latents = encode(vae, pictures.images[:2000])
+    vae.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Latent means of uint8 (N, 3, H, W) pictures, before shift and scale."""
+    return torch.cat([vae.encode(part / 127.5 - 1).latent_dist.mean for part in images.split(200)])
+
+
+def fit_generator(policy: Policy, pictures: Pictures, steps: int, batch: int, folder: Path, seed: int) -> None:
+    """Conditional flow matching of the transformer together with its text encoders.
+
+    x_t = (1 - t) image + t noise, the velocity noise - image is regressed; t is logit-normal about the noisy side
+    (the schedulers spend most of their steps there).
+    """
+    config = policy.pipe.vae.config
+    latents = (encode(policy.pipe.vae, pictures.images) - config.shift_factor) * config.scaling_factor
+    trained = nn.ModuleList([policy.transformer, *policy._text_encoders()]).requires_grad_(True)
+
+    def loss(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        rows = torch.randint(len(latents), (batch,), generator=generator)
+        dropped = torch.rand(batch, generator=generator) < DROP_PROMPT
+        prompts = ["" if drop else pictures.prompts[row] for row, drop in zip(rows, dropped, strict=True)]
+        image = policy.pack(latents[rows])
+        noise = torch.randn(image.shape, generator=generator)
+        time = torch.sigmoid(0.4 + 1.2 * torch.randn(batch, generator=generator))
+        low, high = GUIDANCE_RANGE
+        policy.guidance = low + (high - low) * torch.rand(1, generator=generator).item() if policy.distilled_guidance else 1.0
+        t = time.view(-1, *[1] * (image.dim() - 1))
+        velocity = policy.velocity((1 - t) * image + t * noise, time, policy.encode(prompts))
+        return (velocity - (noise - image)).square().mean()
+
+    fit(type(policy).__name__, trained, loss, steps, rate=2e-3, folder=folder)
+    trained.requires_grad_(False).eval()
