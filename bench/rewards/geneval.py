@@ -26,7 +26,7 @@ CORE = 0.8  # pixels above this share of a blob's highest chroma are wholly insi
 MIN_AREA = 10.0  # pixels; the renderer's smallest thing covers 23: our choice
 # Area over box area: triangle 1/2, circle pi/4, square 1. Our choice: measured on blurred and noisy renders, a triangle
 # stays below 0.72 and a square above 0.85 for blur up to 0.5 pixels.
-FILL_TRIANGLE, FILL_SQUARE = 0.69, 0.86
+FILL_TRIANGLE, FILL_SQUARE = 0.69, 0.87
 POSITION_MARGIN = 0.1  # GenEval evaluate_images.py, POSITION_THRESHOLD
 POSITION_SHARE = (
     0.5  # GenEval evaluate_images.py, relative_position: share of the distance between the centers
