@@ -1,0 +1,225 @@
+"""From run folders to the data frames that tables and figures are made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import ledger
+from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row
+from paper_tables.average import average, relative
+
+# Figure 2 of the paper shows FlowGRPO on SD3.5-M; the others stand in where that pair has not been run.
+PAIR_ORDER = (
+    ("sd3", "text"),
+    ("sd3", "geneval"),
+    ("sd3", "pickscore"),
+    ("flux", "text"),
+    ("flux", "geneval"),
+)
+GUARD = "GRPO-Guard"
+IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
+RECORD = (*IDENTITY, "scale", "hashes", "recipe")
+
+
+class StudyError(ValueError):
+    """The runs found cannot be put into one table; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one folder.
+
+    Attributes:
+        scale: key of `bench.experiments.GOLD`.
+        runs: the finished runs, in the order of `bench.experiments.ROWS`, then by seed.
+        unfinished: one sentence for each run that is not finished.
+    """
+
+    scale: str
+    runs: tuple[ledger.Run, ...]
+    unfinished: tuple[str, ...] = ()
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """Names of the gold scorers at this scale."""
+        return GOLD[self.scale]
+
+    def of(self, rows: Iterable[Row]) -> tuple[ledger.Run, ...]:
+        """The finished runs of `rows`."""
+        names = {row.name for row in rows}
+        return tuple(run for run in self.runs if run.info["row"] in names)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method and the same method under GRPO-Guard, on one backbone and task."""
+
+    base: Row
+    guard: Row
+
+
+def label(run: ledger.Run) -> str:
+    """How a person calls a run."""
+    return f"{run.info['row']} seed {run.info['seed']}"
+
+
+def read(root: Path) -> Study:
+    """The study in the run folders under `root`.
+
+    Raises:
+        StudyError: no folder, nothing finished, two scales in one folder, an unreadable record, or runs of
+        one
+            backbone, task and seed that did not see the same prompts and noise.
+    """
+    if not root.is_dir():
+        raise StudyError(
+            f"no run folder at {root}: train with `make table1`, or name another folder with --runs"
+        )
+    runs = _attempt(lambda: ledger.load(root), root)
+    for run in runs:
+        _check_record(run)
+    runs = sorted(runs, key=_order)
+    finished = tuple(run for run in runs if run.finished)
+    unfinished = tuple(_unfinished(run) for run in runs if not run.finished)
+    if not finished:
+        found = "; ".join(unfinished) or "no run at all"
+        raise StudyError(f"no finished run in {root}, found {found}: train or resume with `make table1`")
+    _check_hashes(finished)
+    return Study(_scale(finished), finished, unfinished)
+
+
+def find_pair(study: Study) -> Pair | None:
+    """The first pair of PAIR_ORDER of which both rows have a finished run."""
+    done = {run.info["row"] for run in study.runs}
+    for backbone, task in PAIR_ORDER:
+        rows = [row for row in TABLE1.values() if (row.backbone, row.task) == (backbone, task)]
+        for guard in (row for row in rows if row.method == GUARD):
+            base = next(row for row in rows if row.setting == guard.setting and row.method != GUARD)
+            if {base.name, guard.name} <= done:
+                return Pair(base, guard)
+    return None
+
+
+def curves(study: Study) -> pd.DataFrame:
+    """One line per run and evaluation.
+
+    Columns: run_id, row, method, backbone, task, seed, updates, update, proxy (of the row's task; NaN for a
+    base model), every proxy/* and gold/* metric with its _n and _missing, relative/* (gold / gold of the base
+    model of the same backbone and seed) and gold/average. NaN where a score or the base is missing.
+    """
+    frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
+    keys = [f"gold/{gold}" for gold in study.golds]
+    is_base = frame["row"].map(lambda name: name in ROWS and not ROWS[name].recipe)
+    base = frame[is_base].drop_duplicates(["backbone", "seed"]).set_index(["backbone", "seed"])[keys]
+    index = pd.MultiIndex.from_frame(frame[["backbone", "seed"]])
+    scores, base_scores = (f.to_numpy(dtype=np.float64) for f in (frame[keys], base.reindex(index)))
+    frame[[f"relative/{gold}" for gold in study.golds]] = relative(scores, base_scores)
+    return frame.assign(**{"gold/average": average(scores, base_scores)})
+
+
+def seed_mean(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Curves averaged over seeds: a line per row and update; seeds, proxy, gold/average, relative/*."""
+    values = ["proxy", "gold/average", *(f"relative/{gold}" for gold in study.golds)]
+    groups = frame.groupby(["row", "method", "backbone", "task", "update"], sort=False)
+    mean = groups[values].mean()
+    return mean.assign(seeds=groups["seed"].nunique()).reset_index()
+
+
+def diagnostics(runs: Iterable[ledger.Run]) -> pd.DataFrame:
+    """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip."""
+    frames: list[pd.DataFrame] = []
+    for run in runs:
+        frame: pd.DataFrame = _attempt(run.diagnostics, run.path / "diagnostics.jsonl")
+        frames.append(frame.assign(**_identity(run), clip=run.info["recipe"]["clip"]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _attempt(read_record: Callable[[], Any], path: Path) -> Any:
+    """`read_record()`, or a StudyError that names `path`."""
+    try:
+        return read_record()
+    except ledger.LedgerError as error:
+        raise StudyError(str(error)) from error
+    except (ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"cannot read {path}: {reason}; repeat that run with FORCE=1") from error
+
+
+def _check_record(run: ledger.Run) -> None:
+    absent = [key for key in RECORD if key not in run.info]
+    if absent:
+        raise StudyError(f"the record of {run.path} lacks {', '.join(absent)}; repeat that run with FORCE=1")
+
+
+def _order(run: ledger.Run) -> tuple[int, str, int]:
+    names = list(ROWS)
+    row = run.info["row"]
+    return (names.index(row) if row in ROWS else len(names), row, int(run.info["seed"]))
+
+
+def _unfinished(run: ledger.Run) -> str:
+    status = {"state": "not started", "update": 0, "of": run.info["updates"]} | run.status
+    reason = f", {status['error']}" if status.get("error") else ""
+    return f"{label(run)}: {status['state']} at update {status['update']} of {status['of']}{reason}"
+
+
+def _scale(runs: tuple[ledger.Run, ...]) -> str:
+    scales = {run.info["scale"]: label(run) for run in runs}
+    if len(scales) > 1 or not set(scales) <= set(GOLD):
+        found = ", ".join(f"{scale} ({example})" for scale, example in sorted(scales.items()))
+        raise StudyError(
+            f"wanted runs of one scale ({' or '.join(GOLD)}), found {found}: keep scales in folders apart"
+        )
+    return str(next(iter(scales)))
+
+
+def _check_hashes(runs: tuple[ledger.Run, ...]) -> None:
+    """Refuse runs that are compared with each other and did not see the same prompts and noise."""
+    seen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        backbone, task, seed, hashes = (run.info[key] for key in ("backbone", "task", "seed", "hashes"))
+        where = f"backbone {backbone}, seed {seed}"
+        seen["evaluation", where][hashes.get("evaluation")].append(label(run))
+        for key in ("prompts", "noise") if task else ():
+            seen[key, f"{where}, task {task}"][hashes.get(key)].append(label(run))
+    for (key, where), by_hash in seen.items():
+        if len(by_hash) > 1:
+            found = "; ".join(f"{str(value)[:12]}: {', '.join(names)}" for value, names in by_hash.items())
+            raise StudyError(
+                f"runs of {where} carry different hashes of {key} and cannot be compared ({found}): "
+                "repeat the odd ones with FORCE=1"
+            )
+
+
+def _identity(run: ledger.Run) -> dict[str, Any]:
+    return {key: run.info[key] for key in IDENTITY}
+
+
+def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
+    """The lines of one run's metrics that carry gold scores."""
+    metrics: pd.DataFrame = _attempt(run.metrics, run.path / "metrics.jsonl")
+    keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
+    columns = ["update", *(key + suffix for key in keys for suffix in ("", "_n", "_missing"))]
+    frame = metrics.reindex(columns=columns).astype(float)
+    counts = [f"gold/{name}_n" for name in study.golds]
+    frame = frame[frame[counts].notna().any(axis=1)]
+    if frame.empty:
+        raise StudyError(
+            f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1"
+        )
+    task, planned = run.info["task"], run.info["updates"]
+    if task and frame["update"].max() < planned:
+        raise StudyError(
+            f"{label(run)} is finished but was last judged at update "
+            f"{frame['update'].max():.0f} of {planned}: {run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
+        )
+    return frame.astype({"update": int}).assign(
+        **_identity(run), proxy=frame[f"proxy/{task}"] if task else np.nan
+    )

@@ -1,0 +1,98 @@
+"""What is written, and what is printed on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.experiments import TABLE1, TABLE2
+from paper_tables import gradient, log_ratio
+from paper_tables.figure1 import figure1
+from paper_tables.figure2 import figure2
+from paper_tables.figure3 import figure3
+from paper_tables.figure7 import figure7
+from paper_tables.frame import PAIR_ORDER, Pair, Study, curves, diagnostics, find_pair, seed_mean
+from paper_tables.style import save
+from paper_tables.table import Table, to_csv, to_latex, to_markdown
+from paper_tables.table1 import tables
+
+FIGURES = ("figure1", "figure2", "figure3", "figure7")
+
+
+def write_all(study: Study, out: Path) -> None:
+    """Write Table 1 and Figures 1, 2, 3 and 7 into `out`, print their numbers, and last the paths.
+
+    A figure whose runs are not there is left out with a sentence, and its file of an earlier call is removed.
+    """
+    paths = write_table(tables(study), out)
+    for name in FIGURES:
+        for old in out.glob(f"{name}*"):
+            old.unlink()
+    pair = find_pair(study)
+    drawn = write_curves(study, pair, out)
+    drawn += write_diagnostics(study, pair, out) if pair else _no_pair()
+    print("\nTable and figures:")
+    for path in [*paths, *sorted(drawn)]:
+        print(f"  {path}")
+
+
+def write_table(found: tuple[Table, ...], out: Path) -> list[Path]:
+    """table1.md and table1.tex with all tables, table1.csv with ours, table1_printed.csv with a second."""
+    markdown = "\n".join(map(to_markdown, found))
+    files = {
+        "table1.md": markdown,
+        "table1.tex": "\n".join(map(to_latex, found)),
+        "table1.csv": to_csv(found[0]),
+    }
+    if len(found) > 1:
+        files["table1_printed.csv"] = to_csv(found[1])
+    for name, content in files.items():
+        (out / name).write_text(content, encoding="utf-8", newline="\n")
+    print(markdown)
+    return [out / name for name in files]
+
+
+def write_curves(study: Study, pair: Pair | None, out: Path) -> list[Path]:
+    """Figures 1 and 7, as far as their rows have been run."""
+    frame = seed_mean(curves(study), study)
+    paths: list[Path] = []
+    trained = frame[frame["row"].isin([row.name for row in TABLE1.values() if row.recipe])]
+    ablated = frame[frame["row"].isin([row.name for row in TABLE2.values()])]
+    if len(trained):
+        paths += _write(figure1(trained, pair), {"figure1": trained}, out)
+    if len(ablated):
+        paths += _write(figure7(ablated, study.golds), {"figure7": ablated}, out)
+    for name, part in (("Figure 1", trained), ("Figure 7", ablated)):
+        if part.empty:
+            print(f"{name} is left out: none of its rows has a finished run.")
+    return paths
+
+
+def write_diagnostics(study: Study, pair: Pair, out: Path) -> list[Path]:
+    """Figures 2 and 3 of one pair, and their numbers on the terminal."""
+    frame = diagnostics(study.of([pair.base, pair.guard]))
+    moments, histograms = log_ratio.moments(frame), log_ratio.histograms(frame)
+    norms = gradient.per_step(frame, pair)
+    print(log_ratio.statements(moments, pair), gradient.statements(norms, pair), sep="\n\n")
+    figure = figure2(histograms, moments, pair)
+    paths = _write(figure, {"figure2": histograms, "figure2_moments": moments}, out)
+    return paths + _write(figure3(norms, pair), {"figure3": norms}, out)
+
+
+def _write(figure: Figure, data: dict[str, pd.DataFrame], out: Path) -> list[Path]:
+    """The figure under its first data frame's name, and every data frame as CSV beside it."""
+    paths = save(figure, out / next(iter(data)))
+    for name, frame in data.items():
+        frame.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+    return paths + [out / f"{name}.csv" for name in data]
+
+
+def _no_pair() -> list[Path]:
+    wanted = ", ".join(f"{backbone} {task}" for backbone, task in PAIR_ORDER)
+    print(
+        "Figures 2 and 3 are left out: "
+        f"no method and its GRPO-Guard twin are both finished on any of {wanted}."
+    )
+    return []

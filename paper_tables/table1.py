@@ -1,0 +1,203 @@
+"""Table 1: every row's proxy and gold scores after training, ours and the printed ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from bench.experiments import PROXIES, TABLE1, Row
+from paper_tables import published
+from paper_tables.frame import Study, curves
+from paper_tables.table import EMPTY, Cell, Table, number, text
+
+LEGEND = (
+    "In brackets: the proxy that the row was trained on. A cell is the mean over seeds. "
+    "Average: mean over the gold scores of score / score of the base model of the same backbone and seed."
+)
+NOT_COMPARABLE = (
+    "This table's scores and the measured ones are on different scales: other models, tasks and judges. "
+    "Compare the direction of a difference between rows, never a number with a number."
+)
+BACKBONES = {
+    "tiny": {"sd3": "tiny SD3", "flux": "tiny Flux"},
+    "paper": {"sd3": "SD3.5-M", "flux": "Flux.1-dev"},
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score of the table.
+
+    Attributes:
+        key: metric key.
+        head: column head.
+        decimals: printed decimals; the paper's at its scale, two on the tiny scale (our choice: a tiny
+        score's
+            standard error is above 0.005).
+        printed: column of the published table, empty if it has none.
+    """
+
+    key: str
+    head: str
+    decimals: int = 2
+    printed: str = ""
+
+
+COLUMNS = {
+    "tiny": (
+        Column("proxy/geneval", "GenEval"),
+        Column("proxy/pickscore", "PickScore"),
+        Column("proxy/text", "Text"),
+        Column("gold/correctness", "Correctness"),
+        Column("gold/cleanliness", "Cleanliness"),
+        Column("gold/variety", "Variety"),
+        Column("gold/average", "Average"),
+    ),
+    "paper": (
+        Column("proxy/geneval", "GenEval", 2, "geneval"),
+        Column("proxy/pickscore", "PickScore", 1, "pickscore"),
+        Column("proxy/text", "Text", 2, "text"),
+        Column("gold/hpsv2", "HPSv2", 3, "hpsv2"),
+        Column("gold/image_reward", "ImR", 2, "imr"),
+        Column("gold/unified_reward", "UniR", 2, "unir"),
+        Column("gold/average", "Average", 2, "average_printed"),
+    ),
+}
+
+
+def tables(study: Study) -> tuple[Table, ...]:
+    """Ours and the printed table: one table side by side at the paper's scale, else two below each other."""
+    ours = measured(study)
+    if study.scale == "paper":
+        return (beside(ours, printed()),)
+    theirs = printed()
+    return ours, replace(theirs, notes=(NOT_COMPARABLE, *theirs.notes))
+
+
+def measured(study: Study) -> Table:
+    """Table 1 from the last evaluation of each finished run; a cell is the mean over seeds."""
+    frame = curves(study).sort_values("update", kind="stable").groupby("run_id", sort=False).tail(1)
+    columns = COLUMNS[study.scale]
+    lines = []
+    for row in TABLE1.values():
+        runs = frame[frame["row"] == row.name]
+        name = row.method if row.recipe else BACKBONES[study.scale][row.backbone]
+        lines.append((text(name), _step(row, runs), *(_cell(row, column, runs) for column in columns)))
+    title = f"Table 1, {study.scale} scale, measured"
+    return _table(title, columns, lines, _notes(study, frame[frame["row"].isin(TABLE1)]))
+
+
+def printed() -> Table:
+    """Table 1 as the paper prints it."""
+    frame = published.table1()
+    lines = []
+    for row in TABLE1.values():
+        step = number(row.paper_updates, 0) if row.recipe else EMPTY
+        cells = (_printed_cell(row, column, frame) for column in COLUMNS["paper"])
+        lines.append((text(row.method), step, *cells))
+    return _table("Table 1, paper scale, as printed", COLUMNS["paper"], lines, _printed_notes(frame))
+
+
+def beside(ours: Table, theirs: Table) -> Table:
+    """Two tables of the same rows and columns as one, every printed score right of the measured one."""
+    heads = [*ours.heads[:2], *(f"{head}{tail}" for head in ours.heads[2:] for tail in ("", " printed"))]
+    rows = []
+    for our_row, their_row in zip(ours.rows, theirs.rows, strict=True):
+        scores = zip(our_row[2:], their_row[2:], strict=True)
+        rows.append((*our_row[:2], *(cell for pair in scores for cell in pair)))
+    title = "Table 1, paper scale, measured and printed"
+    return Table(title, tuple(heads), ours.keys, tuple(rows), ours.rules, ours.notes + theirs.notes)
+
+
+def _table(title: str, columns: tuple[Column, ...], lines: list[tuple[Cell, ...]], notes: list[str]) -> Table:
+    heads = ("Method", "Step", *(column.head for column in columns))
+    rules = frozenset(i for i, row in enumerate(TABLE1.values()) if i and not row.recipe)
+    return Table(title, heads, tuple(TABLE1), tuple(lines), rules, tuple(notes))
+
+
+def _step(row: Row, runs: pd.DataFrame) -> Cell:
+    """Optimiser updates at the evaluation shown; the base model has none."""
+    return EMPTY if runs.empty or not row.recipe else number(int(runs["update"].max()), 0)
+
+
+def _cell(row: Row, column: Column, runs: pd.DataFrame) -> Cell:
+    """Mean over the seeds that have the score."""
+    scored = runs[runs[column.key].notna()]
+    counts = column.key != "gold/average"
+    missing = int(runs[f"{column.key}_missing"].fillna(0).sum()) if counts else 0
+    if scored.empty:
+        return replace(EMPTY, display=EMPTY.display + ("*" if missing else ""), missing=missing)
+    n = int(scored[f"{column.key}_n"].sum()) if counts else len(scored)
+    value = float(scored[column.key].mean())
+    cell = number(value, column.decimals, runs=tuple(scored["run_id"]), n=n, missing=missing)
+    return _bracket(cell, row, column)
+
+
+def _printed_cell(row: Row, column: Column, frame: pd.DataFrame) -> Cell:
+    value = float(frame[column.printed][row.name])
+    return EMPTY if pd.isna(value) else _bracket(number(value, column.decimals), row, column)
+
+
+def _bracket(cell: Cell, row: Row, column: Column) -> Cell:
+    trained_on = column.key == f"proxy/{row.task}"
+    return replace(cell, display=f"[{cell.display}]") if trained_on else cell
+
+
+def _notes(study: Study, frame: pd.DataFrame) -> list[str]:
+    seeds = {str(name): sorted(part["seed"]) for name, part in frame.groupby("row", sort=False)}
+    every = sorted(set(frame["seed"]))
+    seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}"
+    notes = [
+        LEGEND,
+        f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
+    ]
+    uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
+    notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
+    absent = [name for name in TABLE1 if name not in seeds]
+    notes += [f"No finished run: {', '.join(absent)}."] if absent else []
+    notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
+    return notes + _base_notes(frame) + _missing_notes(study, frame)
+
+
+def _score_counts(study: Study, frame: pd.DataFrame) -> str:
+    keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
+    counts = frame[[f"{key}_n" for key in keys]].stack().astype(int)
+    low, high = counts.min(), counts.max()
+    return (
+        f"{low} scores per seed in a cell." if low == high else f"{low} to {high} scores per seed in a cell."
+    )
+
+
+def _base_notes(frame: pd.DataFrame) -> list[str]:
+    base = set(frame.loc[frame["task"] == "", ["backbone", "seed"]].itertuples(index=False, name=None))
+    used = set(frame[["backbone", "seed"]].itertuples(index=False, name=None))
+    lacking = [f"{backbone} seed {seed}" for backbone, seed in sorted(used - base)]
+    return [f"No Average for want of the base model's run: {', '.join(lacking)}."] if lacking else []
+
+
+def _missing_notes(study: Study, frame: pd.DataFrame) -> list[str]:
+    """Name the scores that could not be obtained, scorer by scorer and run by run."""
+    keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
+    found = []
+    for _, run in frame.iterrows():
+        for key in keys:
+            if run[f"{key}_missing"] > 0:
+                found.append(f"{run[f'{key}_missing']:.0f} of {key} in {run['row']} seed {run['seed']}")
+    return (
+        [f"* Scores that could not be obtained, left out of the mean: {'; '.join(found)}."] if found else []
+    )
+
+
+def _printed_notes(frame: pd.DataFrame) -> list[str]:
+    wrong = published.contradictions(frame)
+    named = [
+        f"row {r['row']} ({r['backbone']}, {r['method']}, {r['proxy_task']}) "
+        f"prints {r['average_printed']:.2f} and recomputes to {r['recomputed']:.2f}"
+        for _, r in wrong.iterrows()
+    ]
+    agreeing = f"agrees to two decimals in {len(frame) - len(wrong)} of {len(frame)} rows"
+    recomputed = (
+        f"The printed Average, recomputed from the printed gold scores, {agreeing}; {'; '.join(named)}."
+    )
+    return [f"Printed scores: {published.SOURCE}.", recomputed]
