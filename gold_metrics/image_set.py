@@ -139,7 +139,7 @@ def _entry(folder: Path, line: bytes, where: str) -> Entry:
     if target is not None and not isinstance(target, dict):
         raise ImageSetError(f"{where}: target should be an object or null, found {target!r}")
     _inside(folder, fields["file"])
-    return Entry(*(fields[name] for name in FIELDS), target=target)
+    return Entry(**{name: fields[name] for name in FIELDS}, target=target)
 
 
 def _inside(folder: Path, file: str) -> Path:

@@ -198,18 +198,31 @@ def wanted(target: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def assign(kinds: Sequence[tuple[str, str]], found: Sequence[Thing]) -> list[tuple[Thing | None, float]]:
-    """Give each wanted kind a thing of its own, the right ones first.
+    """Give each wanted kind a thing of its own: first the right ones, then by color, then by shape.
 
     Returns:
         (thing, credit) per kind: credit 1 if color and shape are right, 1/2 if one of them is, (None, 0) if none is.
     """
     chosen: list[tuple[Thing | None, float]] = [(None, 0.0)] * len(kinds)
     left = list(found)
-    for credit in (1.0, 0.5):
-        for index, (color, shape) in enumerate(kinds):
-            right = (t for t in left if ((t.color == color) + (t.shape == shape)) / 2 == credit)
-            thing = next(right, None) if chosen[index][0] is None else None
+    for agrees, credit in ((_same, 1.0), (_same_color, 0.5), (_same_shape, 0.5)):
+        for index, kind in enumerate(kinds):
+            if chosen[index][0] is not None:
+                continue
+            thing = next((each for each in left if agrees(each, kind)), None)
             if thing is not None:
                 chosen[index] = (thing, credit)
                 left.remove(thing)
     return chosen
+
+
+def _same(thing: Thing, kind: tuple[str, str]) -> bool:
+    return (thing.color, thing.shape) == kind
+
+
+def _same_color(thing: Thing, kind: tuple[str, str]) -> bool:
+    return thing.color == kind[0]
+
+
+def _same_shape(thing: Thing, kind: tuple[str, str]) -> bool:
+    return thing.shape == kind[1]

@@ -100,8 +100,14 @@ def segment(picture: Picture, world: World) -> Segmentation:
     paints = world.paint_colors[background]
     paint, cover, _ = unmix(pixels, ground, paints)
     from_paint = np.linalg.norm(pixels - paints[paint], axis=1)
-    paint, cover, from_paint = (each.reshape(picture.shape[:2]) for each in (paint, cover, from_paint))
-    return Segmentation(background, float(errors[background]), paint, cover, from_paint)
+    shape = picture.shape[:2]
+    return Segmentation(
+        background,
+        float(errors[background]),
+        paint.reshape(shape),
+        cover.reshape(shape),
+        from_paint.reshape(shape),
+    )
 
 
 def unmix(pixels: Array, ground: Array, paints: Array) -> tuple[NDArray[np.intp], Array, Array]:

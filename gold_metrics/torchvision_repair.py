@@ -46,11 +46,11 @@ def repair() -> Literal["absent", "ok", "patched"]:
 
 
 def _declare() -> None:
-    import torch.library
+    torch_library: Any = importlib.import_module("torch.library")
 
     for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[module]
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch_library.Library("torchvision", "FRAGMENT")
     for schema in SCHEMAS:
         library.define(schema)
     _declared.append(library)

@@ -27,7 +27,7 @@ class Variety:
     """Mean over background, place and size of the pictures' spread, as a share of the renderer's.
 
     The spread of an aspect is the mean difference of two pictures of the set: whether their backgrounds differ, by how
-    many pixels their things lie and measure apart. It is divided by the 5 % quantile of the renderer's own spread for
+    many pixels their things lie and measure apart. It is divided by the lower quartile of the renderer's own spread for
     that category and set size, and capped at 1: a real set scores 1 as a rule. Pictures that show none of the target's
     things differ from nothing. Sets of two or three pictures are judged leniently: their real spread varies widely.
     """
