@@ -146,10 +146,13 @@ def _attempt(read_record: Callable[[], Any], path: Path) -> Any:
     try:
         return read_record()
     except ledger.LedgerError as error:
-        raise StudyError(str(error)) from error
+        raise StudyError(_one_line(error)) from error
     except (ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"cannot read {path}: {reason}; repeat that run with FORCE=1") from error
+        raise StudyError(f"cannot read {path}: {_one_line(error)}; repeat that run with FORCE=1") from error
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_record(run: ledger.Run) -> None:
@@ -166,7 +169,7 @@ def _order(run: ledger.Run) -> tuple[int, str, int]:
 
 def _unfinished(run: ledger.Run) -> str:
     status = {"state": "not started", "update": 0, "of": run.info["updates"]} | run.status
-    reason = f", {status['error']}" if status.get("error") else ""
+    reason = ", " + _one_line(status["error"]) if status.get("error") else ""
     return f"{label(run)}: {status['state']} at update {status['update']} of {status['of']}{reason}"
 
 
@@ -216,9 +219,10 @@ def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
         )
     task, planned = run.info["task"], run.info["updates"]
     if task and frame["update"].max() < planned:
+        last = f"{frame['update'].max():.0f} of {planned}"
         raise StudyError(
-            f"{label(run)} is finished but was last judged at update "
-            f"{frame['update'].max():.0f} of {planned}: {run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
+            f"{label(run)} is finished but was last judged at update {last}: "
+            f"{run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
         )
     return frame.astype({"update": int}).assign(
         **_identity(run), proxy=frame[f"proxy/{task}"] if task else np.nan

@@ -73,7 +73,9 @@ def diagnostics(row: Row, seed: int, update: int, inner: int) -> dict[str, Any]:
     return line
 
 
-def write_run(root: Path, name: str, seed: int = 0, *, scale: str = "tiny", **changes: Any) -> Path:
+def write_run(
+    root: Path, name: str, seed: int = 0, *, scale: str = "tiny", diagnosed: bool = True, **changes: Any
+) -> Path:
     """A run folder of row `name`; `changes` override keys of run.json and of status.json."""
     row = ROWS[name]
     folder = root / name / f"seed{seed}"
@@ -86,7 +88,7 @@ def write_run(root: Path, name: str, seed: int = 0, *, scale: str = "tiny", **ch
     )
     for update in UPDATES if row.recipe else (0,):
         record.append("metrics", metrics(row, seed, scale, update))
-    for update in UPDATES[1:] if row.recipe else ():
+    for update in UPDATES[1:] if row.recipe and diagnosed else ():
         for inner in (0, 1):
             record.append("diagnostics", diagnostics(row, seed, update + inner, inner))
     return folder

@@ -1,0 +1,116 @@
+"""What the figures show is what their data say."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_ledger import write_study
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+
+from bench.experiments import ROWS, TABLE1, TABLE2
+from paper_tables.figure1 import figure1
+from paper_tables.figure2 import figure2
+from paper_tables.figure3 import figure3
+from paper_tables.figure7 import figure7
+from paper_tables.frame import Pair, Study, curves, diagnostics, read, seed_mean
+from paper_tables.gradient import per_step
+from paper_tables.log_ratio import histograms, moments
+from paper_tables.style import COLOURS, spread
+
+PAIR = Pair(TABLE1["sd3_flow_text"], TABLE1["sd3_guard_text"])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return read(write_study(tmp_path_factory.mktemp("runs"), tuple(ROWS)))
+
+
+def titled(figure: Figure, title: str) -> Axes:
+    return next(axes for axes in figure.findobj(Axes) if title in axes.get_title(loc="left"))
+
+
+def curve(axes: Axes, method: str) -> np.ndarray:
+    line = next(
+        line for line in axes.lines if line.get_color() == COLOURS[method] and len(line.get_xdata()) > 1
+    )
+    return np.array(line.get_xydata())
+
+
+def test_every_method_of_both_tables_has_its_own_colour() -> None:
+    for table in (TABLE1, TABLE2):
+        methods = {row.method for row in table.values() if row.recipe}
+        assert len({COLOURS[method] for method in methods}) == len(methods)
+
+
+def test_figure7_draws_the_gold_average_of_every_row_of_table2(study: Study) -> None:
+    frame = seed_mean(curves(study), study)
+    axes = titled(figure7(frame, study.golds), "gold average")
+    # gold falls by a quarter of share^2 at shares 0, 1/2 and 1 of training
+    assert curve(axes, "FlowGRPO")[:, 1] == pytest.approx([1, 1 - 0.25 / 4, 0.75])
+    assert {text.get_text() for text in axes.texts} == {row.method for row in TABLE2.values()}
+
+
+def test_figure7_names_the_rows_that_were_not_run(study: Study) -> None:
+    frame = seed_mean(curves(study), study)
+    figure = figure7(frame[~frame["row"].isin(["ablation_ratio_norm", "sd3_guard_text"])], study.golds)
+    words = [text.get_text() for part in figure.subfigs for text in part.texts]
+    assert words == ["not run: RatioNorm, GRPO-Guard"]
+
+
+def test_figure1_puts_gold_against_the_trained_proxy(study: Study) -> None:
+    figure = figure1(seed_mean(curves(study), study), PAIR)
+    found = curve(titled(figure, "flux geneval"), "DanceGRPO")
+    # proxy 0.5 + 0.25 sqrt(share), gold 1 - 0.1 share^2
+    proxy, gold = 0.5 + 0.25 * np.sqrt([0, 0.5, 1]), [1, 0.975, 0.9]
+    assert found == pytest.approx(np.column_stack([proxy, gold]))
+
+
+def test_curves_of_several_seeds_are_drawn_as_their_mean(tmp_path: Path) -> None:
+    study = read(write_study(tmp_path, ("sd3_base", "sd3_flow_text"), seeds=(0, 1, 2), diagnosed=False))
+    frame = seed_mean(curves(study), study)
+    found = curve(titled(figure7(frame, study.golds), "proxy"), "FlowGRPO")
+    assert found[:, 1] == pytest.approx(0.61 + 0.35 * np.sqrt([0, 0.5, 1]))  # seeds lie 0.01 apart
+    assert set(frame["seeds"]) == {3}
+
+
+@pytest.mark.parametrize(("sign", "words"), [("negative", "advantage < 0"), ("positive", "advantage > 0")])
+def test_figure2_keeps_the_signs_of_the_advantage_apart(study: Study, sign: str, words: str) -> None:
+    lines = diagnostics(study.of([PAIR.base, PAIR.guard]))
+    counts = histograms(lines)
+    figure = figure2(counts[counts["sign"] == sign], moments(lines), PAIR)
+    drawn = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    heights = {
+        title: max(
+            float(np.ptp(patch.get_data().values)) for patch in axes.patches if isinstance(patch, StepPatch)
+        )
+        for title, axes in drawn.items()
+        if "advantage" in title
+    }
+    assert all((height > 0) == (words in title) for title, height in heights.items())
+
+
+def test_figure2_marks_the_clip_range_in_log_space(study: Study) -> None:
+    lines = diagnostics(study.of([PAIR.base, PAIR.guard]))
+    axes = titled(figure2(histograms(lines), moments(lines), PAIR), "FlowGRPO, clip 0.0001")
+    marks = [float(np.array(line.get_xydata())[0, 0]) for line in axes.lines]
+    assert math.log1p(1e-4) in marks and math.log1p(-1e-4) in marks
+
+
+def test_figure3_reaches_the_ratio_that_its_legend_says(study: Study) -> None:
+    frame = per_step(diagnostics(study.of([PAIR.base, PAIR.guard])), PAIR)
+    (axes,) = figure3(frame, PAIR).axes
+    top = curve(axes, "FlowGRPO")[:, 1].max()
+    legend = axes.get_legend()
+    assert legend is not None
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words[0] == f"FlowGRPO: max/min {top:.3g}x" and words[1] == "schedule alone: 26.1x"
+
+
+def test_labels_are_pushed_apart_no_further_than_needed() -> None:
+    assert spread(np.array([0.1, 0.5, 0.9]), 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert spread(np.array([0.5, 0.5, 0.9]), 0.1) == pytest.approx([0.45, 0.55, 0.9])

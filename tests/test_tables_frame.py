@@ -1,0 +1,96 @@
+"""Which runs are put into one table, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_ledger import write_run, write_study
+
+from paper_tables.frame import StudyError, find_pair, read
+
+TWO = ("sd3_flow_text", "sd3_guard_text")
+
+
+def test_a_folder_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"no run folder at .*nowhere: train with `make table1`"):
+        read(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_finished_run_says_what_was_found(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text", state="failed", update=7, error="out of memory")
+    with pytest.raises(StudyError, match="sd3_flow_text seed 0: failed at update 7 of 40, out of memory"):
+        read(tmp_path)
+
+
+def test_an_empty_folder_has_no_run_at_all(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no run at all"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["prompts", "noise", "evaluation"])
+def test_runs_that_saw_other_prompts_or_noise_are_refused_by_name(tmp_path: Path, key: str) -> None:
+    hashes = {"prompts": "prompts-text", "noise": "noise-0", "evaluation": "evaluation-0"}
+    write_run(tmp_path, "sd3_flow_text")
+    write_run(tmp_path, "sd3_guard_text", hashes=hashes | {key: "other"})
+    with pytest.raises(StudyError, match=rf"different hashes of {key}.*sd3_flow_text.*sd3_guard_text"):
+        read(tmp_path)
+
+
+def test_a_run_without_a_hash_is_not_compared_with_one_that_has_it(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text")
+    write_run(tmp_path, "sd3_guard_text", hashes={"prompts": "prompts-text", "evaluation": "evaluation-0"})
+    with pytest.raises(StudyError, match="different hashes of noise"):
+        read(tmp_path)
+
+
+def test_a_base_model_judged_on_other_prompts_normalises_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_base", hashes={"evaluation": "other"})
+    write_run(tmp_path, "sd3_flow_text")
+    with pytest.raises(StudyError, match=r"hashes of evaluation.*sd3_base"):
+        read(tmp_path)
+
+
+def test_other_seeds_tasks_and_backbones_may_differ_in_their_hashes(tmp_path: Path) -> None:
+    rows = ("sd3_flow_text", "sd3_flow_geneval", "flux_dance_text")
+    assert len(read(write_study(tmp_path, rows, seeds=(0, 1))).runs) == 6
+
+
+def test_an_unfinished_run_with_other_hashes_is_no_obstacle(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text")
+    write_run(tmp_path, "sd3_guard_text", state="running", update=3, hashes={})
+    study = read(tmp_path)
+    assert [run.info["row"] for run in study.runs] == ["sd3_flow_text"]
+    assert study.unfinished == ("sd3_guard_text seed 0: running at update 3 of 40",)
+
+
+def test_runs_of_two_scales_are_not_one_study(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text")
+    write_run(tmp_path, "sd3_base", scale="paper")
+    with pytest.raises(StudyError, match=r"runs of one scale.*paper \(sd3_base seed 0\), tiny \(sd3_flow"):
+        read(tmp_path)
+
+
+def test_a_record_that_lacks_a_field_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "sd3_flow_text")
+    record = folder / "run.json"
+    record.write_text(record.read_text().replace('"hashes"', '"hash"'))
+    with pytest.raises(StudyError, match="seed0 lacks hashes"):
+        read(tmp_path)
+
+
+def test_runs_come_in_the_order_of_table1(tmp_path: Path) -> None:
+    write_study(tmp_path, ("sd3_guard_text", "flux_base", "sd3_base"), seeds=(1, 0))
+    found = [(run.info["row"], run.info["seed"]) for run in read(tmp_path).runs]
+    rows = ("sd3_base", "sd3_guard_text", "flux_base")
+    assert found == [(row, seed) for row in rows for seed in (0, 1)]
+
+
+def test_the_pair_is_the_papers_or_the_nearest_that_has_been_run(tmp_path: Path) -> None:
+    write_study(tmp_path / "a", (*TWO, "flux_dance_text", "flux_guard_text"))
+    write_study(tmp_path / "b", ("sd3_guard_text", "flux_dance_geneval", "flux_guard_geneval"))
+    write_study(tmp_path / "c", ("sd3_temp_text", "sd3_guard_text"))
+    paper, nearest = find_pair(read(tmp_path / "a")), find_pair(read(tmp_path / "b"))
+    assert paper is not None and (paper.base.name, paper.guard.name) == TWO
+    assert nearest is not None and nearest.base.method == "DanceGRPO"
+    assert find_pair(read(tmp_path / "c")) is None  # TempFlowGRPO is not what GRPO-Guard guards

@@ -1,0 +1,132 @@
+"""Table 1 of runs with known scores: see `fake_ledger.metrics` for the closed forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_ledger import write_run, write_study
+
+from bench.experiments import TABLE1
+from paper_tables.frame import StudyError, curves, read
+from paper_tables.table import Cell, Table
+from paper_tables.table1 import measured, tables
+
+
+def cell(table: Table, row: str, head: str) -> Cell:
+    return table.rows[table.keys.index(row)][table.heads.index(head)]
+
+
+def change_last_line(folder: Path, **changes: float | None) -> None:
+    path = folder / "metrics.jsonl"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(last) | changes)]) + "\n")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path, seeds=(0, 1), diagnosed=False)
+
+
+def test_a_cell_is_the_mean_of_its_seeds_at_the_last_evaluation(study: Path) -> None:
+    found = cell(measured(read(study)), "sd3_flow_text", "Correctness")
+    # base 0.80 and 0.81, times 1 - 0.25 at the end of training
+    assert found.value == pytest.approx((0.80 + 0.81) / 2 * 0.75)
+    assert found.display == "0.60"
+    assert (found.runs, found.n) == (("sd3_flow_text-seed0", "sd3_flow_text-seed1"), 128)
+
+
+def test_average_divides_by_the_base_of_the_same_backbone_and_seed(tmp_path: Path) -> None:
+    write_study(tmp_path, ("sd3_base", "flux_base", "sd3_flow_text"), seeds=(0, 1))
+    change_last_line(tmp_path / "sd3_base" / "seed1", **{"gold/correctness": 0.405})
+    found = cell(measured(read(tmp_path)), "sd3_flow_text", "Average")
+    # seed 0: 0.75; seed 1: the base of correctness is half of 0.81, so (1.5 + 0.75 + 0.75) / 3 = 1
+    assert found.value == pytest.approx((0.75 + 1.0) / 2)
+    assert found.n == 2
+
+
+def test_the_base_model_has_average_one(study: Path) -> None:
+    table = measured(read(study))
+    assert [cell(table, row, "Average").value for row in ("sd3_base", "flux_base")] == [1.0, 1.0]
+
+
+def test_only_the_proxy_that_was_trained_on_is_bracketed(study: Path) -> None:
+    for table in tables(read(study)):
+        for key, row in zip(table.keys, table.rows, strict=True):
+            heads = [h for h, c in zip(table.heads, row, strict=True) if c.display.startswith("[")]
+            assert [head.lower() for head in heads] == [TABLE1[key].task][: bool(TABLE1[key].task)]
+
+
+def test_no_cell_is_empty_where_the_paper_has_one(study: Path) -> None:
+    ours, theirs = tables(read(study))
+    for our_row, their_row in zip(ours.rows, theirs.rows, strict=True):
+        for our_cell, their_cell in zip(our_row, their_row, strict=True):
+            assert our_cell.value is not None or their_cell.value is None
+
+
+def test_tiny_scores_never_stand_beside_printed_ones(study: Path) -> None:
+    ours, theirs = tables(read(study))
+    assert not {"HPSv2", "ImR", "UniR"} & set(ours.heads)
+    assert "different scales" in theirs.notes[0] and "poster, Table 1" in theirs.notes[1]
+
+
+def test_paper_scale_puts_the_printed_score_right_of_ours(tmp_path: Path) -> None:
+    (table,) = tables(read(write_study(tmp_path, scale="paper", diagnosed=False)))
+    assert table.heads[-4:] == ("UniR", "UniR printed", "Average", "Average printed")
+    assert cell(table, "sd3_guard_text", "UniR").display == "0.63"
+    assert cell(table, "sd3_guard_text", "UniR printed").display == "3.29"
+    assert cell(table, "sd3_guard_text", "Step").value == 40
+
+
+def test_a_row_that_was_not_run_is_dashes_and_named(tmp_path: Path) -> None:
+    table = measured(read(write_study(tmp_path, ("sd3_base", "sd3_flow_text"))))
+    assert {c.display for c in table.rows[table.keys.index("sd3_guard_text")][1:]} == {"—"}
+    assert any(note.startswith("No finished run: sd3_temp_text, sd3_flow_geneval") for note in table.notes)
+
+
+def test_an_unfinished_run_is_named_and_not_used(study: Path) -> None:
+    write_run(study, "sd3_flow_text", 1, state="preempted", update=12)
+    table = measured(read(study))
+    assert cell(table, "sd3_flow_text", "Text").runs == ("sd3_flow_text-seed0",)
+    assert "Not used, unfinished: sd3_flow_text seed 1: preempted at update 12 of 40." in table.notes
+    assert "Not on every seed: sd3_flow_text (0)." in table.notes
+
+
+def test_a_score_that_could_not_be_obtained_is_counted_not_zero(study: Path) -> None:
+    folder = study / "sd3_flow_text" / "seed0"
+    change_last_line(folder, **{"gold/variety_n": 60, "gold/variety_missing": 4})
+    table = measured(read(study))
+    found = cell(table, "sd3_flow_text", "Variety")
+    assert (found.n, found.missing, found.display) == (124, 4, "0.45*")
+    assert any("4 of gold/variety in sd3_flow_text seed 0" in note for note in table.notes)
+
+
+def test_a_seed_whose_score_is_wholly_missing_is_left_out_of_the_mean(study: Path) -> None:
+    folder = study / "sd3_flow_text" / "seed0"
+    change_last_line(folder, **{"gold/variety": None, "gold/variety_n": 0, "gold/variety_missing": 64})
+    table = measured(read(study))
+    found = cell(table, "sd3_flow_text", "Variety")
+    assert found.value == pytest.approx(0.61 * 0.75) and found.runs == ("sd3_flow_text-seed1",)
+    assert cell(table, "sd3_flow_text", "Average").runs == ("sd3_flow_text-seed1",)
+
+
+def test_without_a_base_there_is_no_average_and_a_note_says_so(tmp_path: Path) -> None:
+    table = measured(read(write_study(tmp_path, ("sd3_flow_text",))))
+    assert cell(table, "sd3_flow_text", "Average").display == "—"
+    assert "No Average for want of the base model's run: sd3 seed 0." in table.notes
+
+
+def test_a_damaged_metrics_line_is_named(study: Path) -> None:
+    path = study / "sd3_flow_text" / "seed0" / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:40], lines[2]]) + "\n")
+    with pytest.raises(StudyError, match=r"metrics.jsonl, line 2 is damaged"):
+        curves(read(study))
+
+
+def test_a_finished_run_whose_last_line_is_torn_is_refused(study: Path) -> None:
+    path = study / "sd3_flow_text" / "seed0" / "metrics.jsonl"
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(StudyError, match=r"sd3_flow_text seed 0 .* at update 20 of 40: .* is torn"):
+        curves(read(study))
