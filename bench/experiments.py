@@ -93,13 +93,17 @@ def histogram_edges() -> list[float]:
     return [HISTOGRAM_UNIT * math.sinh(top * (i - half) / half) for i in range(HISTOGRAM_BINS + 1)]
 
 
+class RowError(ValueError):
+    """No row has that name."""
+
+
 def find_row(name: str) -> Row:
     """The row called `name`.
 
     Raises:
-        KeyError: no such row; the message lists near names, or all of them.
+        RowError: no such row; the message lists near names, or all of them.
     """
     if name in ROWS:
         return ROWS[name]
     near = difflib.get_close_matches(name, ROWS, n=3) or list(ROWS)
-    raise KeyError(f"no row is called {name!r}; did you mean one of: {', '.join(near)}?")
+    raise RowError(f"no row is called {name!r}; did you mean one of: {', '.join(near)}?")

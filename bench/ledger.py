@@ -18,6 +18,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import pandas as pd
 
 EXPERIMENT = "grpo-guard-bench"
 METRIC_FILES = ("metrics.jsonl", "diagnostics.jsonl")
+SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
 BATCH = 1000  # MLflow's limit of metrics in one log_batch call
 # MLflow accepts these characters in a metric's name (mlflow/utils/validation.py).
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
@@ -101,6 +103,13 @@ class Run:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def clear(folder: Path) -> None:
+    """Forgets a run: removes everything from its folder but the lock."""
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def load(root: Path) -> list[Run]:
     """Every run below `root`, in the order of their paths.
 
@@ -130,26 +139,32 @@ def read(folder: Path) -> Run:
 class Record:
     """The writing side of one run folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
         folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, info: dict[str, Any]) -> None:
+        """What was asked: run.json."""
+        if self.writes:
+            write_json(self.folder / "run.json", info)
 
     def status(self, state: str, update: int, of: int, error: str | None = None) -> None:
         """State is running, finished, failed or preempted."""
-        write_json(self.folder / "status.json", {"state": state, "update": update, "of": of, "error": error})
+        if self.writes:
+            write_json(self.folder / "status.json", {"state": state, "update": update, "of": of, "error": error})
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Adds one line to `name`.jsonl; floats as their shortest exact decimals, non-finite ones as null."""
+        if not self.writes:
+            return
         line = json.dumps(_finite(row), sort_keys=True, allow_nan=False)
         with open(self.folder / f"{name}.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def cut(self, update: int) -> None:
         """Drops what was logged after `update`, so that a resumed run logs each update once."""
-        for name in METRIC_FILES:
-            path = self.folder / name
-            if not path.exists():
-                continue
+        paths = [self.folder / name for name in METRIC_FILES] if self.writes else []
+        for path in (p for p in paths if p.exists()):
             kept = [row for row in read_lines(path) if row["update"] <= update]
             partial = path.with_suffix(".partial")
             partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), encoding="utf-8")
@@ -173,38 +188,58 @@ def points(run: Run) -> Iterable[tuple[str, float, int]]:
     for row in read_lines(run.path / "diagnostics.jsonl"):
         half = "off_policy" if row["inner"] else "on_policy"
         for i, step in enumerate(row["steps"]):
-            for key, section in (("log_ratio_mean", "ratio/mean"), ("log_ratio_std", "ratio/std"), ("grad_norm", "grad/step")):
+            for key, section in SECTIONS.items():
                 if row[key][i] is not None:
                     yield f"{section}/{half}/{step:02d}", float(row[key][i]), int(row["update"])
 
 
 def mirror(run: Run, uri: str) -> str:
-    """Copies a run into the MLflow store at `uri`, replacing an earlier copy; returns MLflow's run id.
+    """Brings the MLflow store at `uri` up to date with a run; returns MLflow's run id.
 
-    Runs are flat and tagged (nested runs hide the charts); values come in batches, finite ones only.
+    Runs are flat and tagged, for nested ones hide the charts. Values go in batches, once each: `mlflow.json` in the
+    run folder says up to which update. Delete that file to mirror a run anew.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from mlflow.entities import Metric
+
+    mark_file = run.path / "mlflow.json"
+    mark = json.loads(mark_file.read_text()) if mark_file.exists() else {}
+    client = _client(run.path.parent.parent, uri)
+    if mark.get("uri") != uri:
+        mark = {"uri": uri, "run_id": _create(client, run), "update": -1}
+    new = [Metric(name, value, 0, update) for name, value, update in points(run) if update > mark["update"]]
+    for start in range(0, len(new), BATCH):
+        client.log_batch(mark["run_id"], metrics=new[start : start + BATCH])
+    ended = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}.get(run.status.get("state", ""))
+    if ended:
+        client.set_terminated(mark["run_id"], ended)
+    write_json(mark_file, mark | {"update": max([mark["update"], *(m.step for m in new)])})
+    return str(mark["run_id"])
+
+
+def _client(root: Path, uri: str) -> Any:
     from filelock import FileLock
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
-    with FileLock(run.path.parent.parent / ".mlflow.lock"):  # two first calls at once break a new sqlite store
+    with FileLock(root / ".mlflow.lock"):  # two first calls at once break a new sqlite store for good
         client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(EXPERIMENT)
-        experiment = found.experiment_id if found else client.create_experiment(
-            EXPERIMENT,
-            artifact_location=(run.path.parent.parent / "mlartifacts").resolve().as_uri(),
-            tags={"mlflow.experimentKind": "custom_model_development"},
-        )
-    for old in client.search_runs([experiment], f"tags.run_id = '{run.info['run_id']}'"):
-        client.delete_run(old.info.run_id)
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            client.create_experiment(
+                EXPERIMENT,
+                artifact_location=(root / "mlartifacts").resolve().as_uri(),
+                tags={"mlflow.experimentKind": "custom_model_development"},
+            )
+    return client
+
+
+def _create(client: Any, run: Run) -> str:
+    from mlflow.entities import Param
+
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     tags = {k: str(run.info[k]) for k in ("run_id", "row", "method", "backbone", "task", "seed", "scale", "suite")}
-    created = client.create_run(experiment, run_name=f"{run.info['row']} seed {run.info['seed']}", tags=tags)
-    values = [Metric(name, value, 0, update) for name, value, update in points(run)]
-    params = [Param(k, str(v)) for k, v in run.info["recipe"].items()]
-    client.log_batch(created.info.run_id, params=params, tags=[RunTag("folder", str(run.path))])
-    for start in range(0, len(values), BATCH):
-        client.log_batch(created.info.run_id, metrics=values[start : start + BATCH])
-    client.log_dict(created.info.run_id, run.info, "run.json")
-    client.set_terminated(created.info.run_id, "FINISHED" if run.finished else "FAILED")
-    return str(created.info.run_id)
+    tags["folder"] = str(run.path)
+    made = client.create_run(experiment, run_name=f"{run.info['row']} seed {run.info['seed']}", tags=tags).info.run_id
+    client.log_batch(made, params=[Param(k, str(v)) for k, v in run.info["recipe"].items()])
+    client.log_dict(made, run.info, "run.json")
+    return str(made)

@@ -1,9 +1,10 @@
-"""The image generator as a policy: prompt embeddings, velocity, decoding. SD3 and Flux differ here and nowhere else."""
+"""The image generator as a policy: prompt embeddings, velocity, decoding. Backbones differ in sd3.py and flux.py alone."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from gold_metrics.torchvision_repair import repair
 
 repair()
 
-from diffusers import DiffusionPipeline, FluxPipeline, StableDiffusion3Pipeline  # noqa: E402
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift  # noqa: E402
+from diffusers import DiffusionPipeline  # noqa: E402
+from peft import LoraConfig  # noqa: E402
+from peft.utils import get_peft_model_state_dict  # noqa: E402
 
+POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
 
 
@@ -57,6 +60,24 @@ class Policy(ABC):
 
     def _text_encoders(self) -> list[torch.nn.Module]:
         return [m for name, m in self.pipe.components.items() if name.startswith("text_encoder") and m is not None]
+
+    def add_lora(self, rank: int, alpha: int, targets: list[str], seed: int) -> tuple[list[str], list[Tensor]]:
+        """Adds a trainable float32 adapter; returns its parameters' names and the parameters, in one order.
+
+        Gaussian start as flow_grpo train_sd3.py:417-436; the same for every method of a seed.
+        """
+        torch.manual_seed(seed)
+        settings = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=targets)
+        self.transformer.add_adapter(settings)
+        found = {n: p for n, p in self.transformer.named_parameters() if p.requires_grad}
+        for parameter in found.values():
+            parameter.data = parameter.data.float()
+        return list(found), list(found.values())
+
+    def save_lora(self, folder: Path) -> None:
+        """Writes the adapter as `load_lora_weights` of the stock pipeline reads it."""
+        layers = get_peft_model_state_dict(self.transformer)
+        type(self.pipe).save_lora_weights(folder, transformer_lora_layers=layers)
 
     @property
     def device(self) -> torch.device:
@@ -105,113 +126,6 @@ class Policy(ABC):
         return torch.cat(chunks).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-class SD3Policy(Policy):
-    """SD3: true classifier-free guidance in one batched forward, with gradient through both halves.
-
-    Source: flow_grpo train_sd3.py at 879042c (the detach of the unconditional half was removed in a482878).
-    """
-
-    distilled_guidance = False
-    _empty: Conditioning | None = None
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        channels, side = self._latent_grid
-        return (channels, side, side)
-
-    def times(self, steps: int) -> Tensor:
-        self.pipe.scheduler.set_timesteps(steps)
-        return self.pipe.scheduler.sigmas.float().to(self.device)
-
-    def encode(self, prompts: list[str]) -> Conditioning:
-        tokens, _, pooled, _ = self.pipe.encode_prompt(
-            prompts, None, None, do_classifier_free_guidance=False, max_sequence_length=self.text_tokens
-        )
-        return Conditioning(tokens, pooled)
-
-    def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
-        if self.guidance == 1:
-            return self._forward(sample, time, conditioning)
-        if self._empty is None:
-            with torch.no_grad():
-                self._empty = self.encode([""])
-        n = len(sample)
-        tokens = torch.cat([self._empty.tokens.expand(n, -1, -1), conditioning.tokens])
-        pooled = torch.cat([self._empty.pooled.expand(n, -1), conditioning.pooled])
-        both = self._forward(sample.repeat(2, 1, 1, 1), time.repeat(2), Conditioning(tokens, pooled))
-        without, with_prompt = both.chunk(2)
-        return without + self.guidance * (with_prompt - without)
-
-    def _forward(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
-        out = self.transformer(
-            hidden_states=sample.to(self.transformer.dtype),
-            timestep=time * self.pipe.scheduler.config.num_train_timesteps,
-            encoder_hidden_states=conditioning.tokens,
-            pooled_projections=conditioning.pooled,
-            return_dict=False,
-        )
-        return out[0].float()
-
-    def pack(self, latent: Tensor) -> Tensor:
-        return latent
-
-    def unpack(self, sample: Tensor) -> Tensor:
-        return sample
-
-
-class FluxPolicy(Policy):
-    """Flux: guidance is an input of the distilled transformer; latents are packed 2x2."""
-
-    distilled_guidance = True
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        channels, side = self._latent_grid
-        return ((side // 2) ** 2, channels * 4)
-
-    def times(self, steps: int) -> Tensor:
-        config = self.pipe.scheduler.config
-        shift = calculate_shift(
-            self.latent_shape[0],
-            config.base_image_seq_len,
-            config.max_image_seq_len,
-            config.base_shift,
-            config.max_shift,
-        )
-        self.pipe.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
-        return self.pipe.scheduler.sigmas.float().to(self.device)
-
-    def encode(self, prompts: list[str]) -> Conditioning:
-        tokens, pooled, _ = self.pipe.encode_prompt(prompts, max_sequence_length=self.text_tokens)
-        return Conditioning(tokens, pooled)
-
-    def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
-        side = self._latent_grid[1] // 2
-        dtype = self.transformer.dtype
-        image_ids = self.pipe._prepare_latent_image_ids(len(sample), side, side, sample.device, dtype)
-        guidance = torch.full((len(sample),), self.guidance, device=sample.device)
-        out = self.transformer(
-            hidden_states=sample.to(dtype),
-            timestep=time,  # the transformer multiplies by 1000 itself
-            guidance=guidance if self.transformer.config.guidance_embeds else None,
-            pooled_projections=conditioning.pooled,
-            encoder_hidden_states=conditioning.tokens,
-            txt_ids=torch.zeros(conditioning.tokens.shape[1], 3, device=sample.device, dtype=dtype),
-            img_ids=image_ids,
-            return_dict=False,
-        )
-        return out[0].float()
-
-    def pack(self, latent: Tensor) -> Tensor:
-        return self.pipe._pack_latents(latent, *latent.shape)
-
-    def unpack(self, sample: Tensor) -> Tensor:
-        return self.pipe._unpack_latents(sample, self.resolution, self.resolution, self.pipe.vae_scale_factor)
-
-
-POLICIES: dict[type, type[Policy]] = {StableDiffusion3Pipeline: SD3Policy, FluxPipeline: FluxPolicy}
-
-
 def load(weights: str, resolution: int, text_tokens: int, guidance: float) -> Policy:
     """A policy around the pipeline in folder or hub repository `weights`.
 
@@ -228,7 +142,9 @@ def load(weights: str, resolution: int, text_tokens: int, guidance: float) -> Po
     except (OSError, ValueError) as error:
         kind = "folder" if Path(weights).is_absolute() else "hub repository or folder"
         raise PolicyError(f"no pipeline could be loaded from {kind} {weights!r}: {error}") from error
-    if type(pipe) not in POLICIES:
-        known = ", ".join(cls.__name__ for cls in POLICIES)
-        raise PolicyError(f"{weights!r} holds a {type(pipe).__name__}; this program trains: {known}")
-    return POLICIES[type(pipe)](pipe, resolution, text_tokens, guidance)
+    name = type(pipe).__name__
+    if name not in POLICIES:
+        raise PolicyError(f"{weights!r} holds a {name}; this program trains: {', '.join(POLICIES)}")
+    module, kind = POLICIES[name].split(":")
+    policy: type[Policy] = getattr(import_module(module), kind)
+    return policy(pipe, resolution, text_tokens, guidance)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
-from bench.policy import FluxPolicy, Policy, SD3Policy
+from bench.flux import FluxPolicy
+from bench.policy import Policy
+from bench.sd3 import SD3Policy
 from bench.tiny import fit, pipelines
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -139,7 +139,9 @@ def fit_generator(policy: Policy, pictures: Pictures, steps: int, batch: int, fo
         noise = torch.randn(image.shape, generator=generator)
         time = torch.sigmoid(0.4 + 1.2 * torch.randn(batch, generator=generator))
         low, high = GUIDANCE_RANGE
-        policy.guidance = low + (high - low) * torch.rand(1, generator=generator).item() if policy.distilled_guidance else 1.0
+        policy.guidance = (
+            low + (high - low) * torch.rand(1, generator=generator).item() if policy.distilled_guidance else 1.0
+        )
         t = time.view(-1, *[1] * (image.dim() - 1))
         velocity = policy.velocity((1 - t) * image + t * noise, time, policy.encode(prompts))
         return (velocity - (noise - image)).square().mean()

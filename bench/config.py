@@ -1,0 +1,136 @@
+"""The shape of a run's configuration. What a paper defines is in `baselines`; here is what a scale or a budget sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from bench.experiments import Row
+
+
+class ConfigError(ValueError):
+    """Settings that do not fit together."""
+
+
+@dataclass
+class Lora:
+    """The adapter: rank, alpha and the names of the linear layers that it is added to."""
+
+    rank: int = MISSING
+    alpha: int = MISSING
+    targets: list[str] = MISSING
+
+
+@dataclass
+class Backbone:
+    """A pipeline and how it is run. `noise_level` replaces the recipe's where the source names one per backbone."""
+
+    weights: str = MISSING
+    resolution: int = MISSING
+    text_tokens: int = MISSING
+    guidance: float = MISSING
+    noise_level: float | None = None
+    lora: Lora = field(default_factory=Lora)
+
+
+@dataclass
+class Task:
+    """A proxy's training prompts and how many optimiser updates its rows take; null means the paper's."""
+
+    prompts: str = MISSING
+    updates: int | None = None
+
+
+@dataclass
+class Sampling:
+    """An epoch's rollout: T steps, `groups` prompts of `group_size` members, `micro_batch` members a forward pass."""
+
+    steps: int = MISSING
+    groups: int = MISSING
+    group_size: int = MISSING
+    micro_batch: int = MISSING
+
+
+@dataclass
+class Optim:
+    """AdamW and how an epoch is cut into updates; everything here is equal for all methods."""
+
+    rate: float = MISSING
+    betas: list[float] = MISSING
+    weight_decay: float = MISSING
+    epsilon: float = MISSING
+    clip_norm: float = MISSING
+    updates_per_rollout: int = MISSING
+    micro_batch: int = MISSING
+    ema_decay: float = MISSING
+    ema_interval: int = MISSING
+
+
+@dataclass
+class Evaluation:
+    """Fixed prompts and seeds, deterministic sampler, averaged weights, every `every` updates."""
+
+    prompts: str = MISSING
+    images_per_prompt: int = MISSING
+    steps: int = MISSING
+    every: int = MISSING
+
+
+@dataclass
+class Config:
+    """One run. `row` names a line of Table 1 or 2; `clip_scale` multiplies every clip range (see the scale's file)."""
+
+    row: str = MISSING
+    scale: str = MISSING
+    seed: int = 0
+    updates: int | None = None
+    force: bool = False
+    runs: str = MISSING
+    suite: str = MISSING
+    tracking: str | None = MISSING
+    checkpoint_every: int = MISSING
+    clip_scale: float = MISSING
+    backbones: dict[str, Backbone] = MISSING
+    tasks: dict[str, Task] = MISSING
+    sampling: Sampling = field(default_factory=Sampling)
+    optim: Optim = field(default_factory=Optim)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+def register() -> None:
+    """Makes the schema and the resolver `${package:PATH}` (a path inside the package bench) known to Hydra."""
+    ConfigStore.instance().store(name="config", node=Config)
+    here = Path(__file__).parent
+    OmegaConf.register_new_resolver("package", lambda path: str(here / path), replace=True)
+
+
+def plain(config: Any) -> Config:
+    """The composed configuration as the dataclasses above."""
+    made = OmegaConf.to_object(config)
+    assert isinstance(made, Config)
+    return made
+
+
+def planned_updates(config: Config, row: Row) -> int:
+    """Optimiser updates of the run: the command line's, else the scale's for the task, else the paper's; 0 for a base.
+
+    Raises:
+        ConfigError: not a whole number of rollouts.
+    """
+    if not row.recipe:
+        return 0
+    chosen = config.updates or config.tasks[row.task].updates or row.paper_updates
+    if chosen % config.optim.updates_per_rollout:
+        raise ConfigError(
+            f"updates={chosen} is not a multiple of optim.updates_per_rollout={config.optim.updates_per_rollout}"
+        )
+    return chosen
+
+
+def folder_of(config: Config, row: Row) -> Path:
+    """Where the run of a row and seed lives."""
+    return Path(config.runs) / row.name / f"seed{config.seed}"

@@ -1,0 +1,75 @@
+"""Prompt files: one prompt a line, or JSON lines with `prompt` and, where a judge needs it, a structured `target`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.noise import Coordinates, generator
+
+
+class PromptError(ValueError):
+    """A prompt file cannot be used; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, its id (a hash of its text) and, on the tiny scale or for GenEval, its meaning as data."""
+
+    id: str
+    text: str
+    target: dict[str, Any] | None = None
+
+
+def load(path: Path) -> list[Prompt]:
+    """The prompts of a `.txt` or `.jsonl` file in its order, repetitions dropped.
+
+    Raises:
+        PromptError: the file is missing or empty, or a line is empty, not UTF-8, or not an object with a `prompt`.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise PromptError(f"prompt file {path} cannot be read: {error.strerror}") from error
+    if not lines:
+        raise PromptError(f"prompt file {path} is empty; it needs a prompt a line")
+    prompts = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
+    return list({prompt.id: prompt for prompt in prompts}.values())
+
+
+def _parse(line: bytes, path: Path, number: int) -> Prompt:
+    where = f"prompt file {path}, line {number}"
+    try:
+        text = line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{where} is not UTF-8 (byte {error.start}); save the file as UTF-8") from error
+    target = None
+    if path.suffix == ".jsonl" and text:
+        try:
+            row = json.loads(text)
+            text, target = row["prompt"].strip(), row.get("target")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PromptError(f'{where} must be an object with a string "prompt", found: {text[:60]}') from error
+    if not text:
+        raise PromptError(f"{where} is empty; delete the line or write a prompt")
+    return Prompt(hashlib.sha256(text.encode()).hexdigest()[:12], text, target)
+
+
+def of_epoch(prompts: list[Prompt], count: int, seed: int, epoch: int) -> list[Prompt]:
+    """The `count` different prompts of an epoch, the same for every method.
+
+    Raises:
+        PromptError: the file has fewer prompts than an epoch needs.
+    """
+    if count > len(prompts):
+        raise PromptError(f"an epoch needs {count} different prompts and the file has {len(prompts)}; lower groups")
+    order = generator(Coordinates(seed, "prompts", epoch)).permutation(len(prompts))
+    return [prompts[i] for i in order[:count]]
+
+
+def fingerprint(prompts: list[Prompt]) -> str:
+    """Hash of the prompts in their order."""
+    return hashlib.sha256("\n".join(prompt.id for prompt in prompts).encode()).hexdigest()[:16]

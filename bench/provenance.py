@@ -1,0 +1,80 @@
+"""What a run is made of: its request, its recipe, the hashes that make runs comparable, the versions of the packages."""
+
+from __future__ import annotations
+
+import math
+import platform
+import socket
+import subprocess
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import noise, prompts
+
+if TYPE_CHECKING:
+    from bench.train import Session
+
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy", "safetensors")
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """The content of run.json: the same for the same request and code, byte for byte."""
+    config, row, recipe = session.config, session.row, session.recipe
+    sampling = config.sampling
+    return {
+        "run_id": f"{config.suite}/{row.name}/seed{config.seed}",
+        "row": row.name,
+        "method": row.method,
+        "setting": row.setting,
+        "backbone": row.backbone,
+        "task": row.task,
+        "recipe": recipe.columns() if recipe else {},
+        "seed": config.seed,
+        "scale": config.scale,
+        "suite": config.suite,
+        "updates": session.updates,
+        "paper_updates": row.paper_updates,
+        "latent_elements": math.prod(session.policy.latent_shape),
+        "train_steps": sampling.steps,
+        "groups": sampling.groups,
+        "group_size": sampling.group_size,
+        "hashes": hashes(session),
+        "git_commit": git_commit(),
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "config": asdict(config),
+    }
+
+
+def hashes(session: Session) -> dict[str, str]:
+    """What must agree between runs that are compared.
+
+    `prompts`: the training prompts of every epoch in order; `noise`: noise at fixed coordinates; `evaluation`: the
+    evaluation prompts with their noise. Base runs have no training prompts.
+    """
+    seed, shape = session.config.seed, session.policy.latent_shape
+    epochs = session.updates // session.config.optim.updates_per_rollout
+    groups = session.config.sampling.groups
+    trained = [p for e in range(epochs) for p in prompts.of_epoch(session.train_prompts, groups, seed, e)]
+    first = session.eval_prompts[0].id
+    found = {"noise": noise.fingerprint(seed, first, shape)}
+    found["evaluation"] = prompts.fingerprint(session.eval_prompts) + found["noise"]
+    return found | ({"prompts": prompts.fingerprint(trained)} if trained else {})
+
+
+@cache
+def git_commit() -> str:
+    """The checkout's commit, with `-dirty` where tracked files differ from it; empty outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def host() -> dict[str, Any]:
+    """Where an epoch ran; kept apart from the metrics, which must not depend on it."""
+    return {"host": socket.gethostname(), "machine": platform.machine()}

@@ -1,0 +1,104 @@
+"""Everything that a run holds while it trains, made from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+import baselines
+from baselines.recipe import Recipe
+from bench import config, ledger, policy, prompts, rewards, sample
+from bench.checkpoint import State
+from bench.config import Config
+from bench.ema import Ema
+from bench.experiments import Row
+from bench.policy import Policy
+from bench.prompts import Prompt
+from bench.ranks import Ranks
+from gold_metrics.scorer import Scorer
+
+
+@dataclass
+class Session:
+    """A run in the making.
+
+    Attributes:
+        recipe, proxy: the method and what it is rewarded by; None for a base model.
+        updates: planned optimiser updates, 0 for a base model.
+        scorers: the judges of every evaluation, proxies and golds.
+    """
+
+    config: Config
+    row: Row
+    recipe: Recipe | None
+    proxy: Scorer | None
+    policy: Policy
+    state: State
+    record: ledger.Record
+    train_prompts: list[Prompt]
+    eval_prompts: list[Prompt]
+    ranks: Ranks
+    updates: int
+    scorers: list[Scorer]
+
+
+def recipe_of(settings: Config, row: Row) -> Recipe | None:
+    """The row's recipe with the scale's clip and the backbone's noise level; None for a base model."""
+    if not row.recipe:
+        return None
+    recipe = baselines.find_recipe(row.recipe)
+    level = settings.backbones[row.backbone].noise_level or recipe.noise_level
+    return replace(recipe, clip=(row.clip or recipe.clip) * settings.clip_scale, noise_level=level)
+
+
+def prepare(settings: Config, row: Row) -> Session:
+    """Reads the prompts, loads the scorers and the pipeline and adds the adapter.
+
+    Raises:
+        PromptError, PolicyError, ConfigError, OSError: something that the run needs is missing or does not fit.
+    """
+    recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
+    check_groups(settings, recipe)
+    ranks = Ranks()
+    train_prompts = prompts.load(Path(settings.tasks[row.task].prompts)) if row.task else []
+    eval_prompts = prompts.load(Path(settings.evaluation.prompts))
+    scorers = sample.judges(settings.scale)
+    loaded = policy.load(backbone.weights, backbone.resolution, backbone.text_tokens, backbone.guidance)
+    loaded.pipe.to(ranks.device)
+    return Session(
+        config=settings,
+        row=row,
+        recipe=recipe,
+        proxy=rewards.load(row.task, settings.scale) if row.task else None,
+        policy=loaded,
+        state=_fresh_state(settings, loaded, backbone.lora),
+        record=ledger.Record(config.folder_of(settings, row), writes=ranks.first),
+        train_prompts=train_prompts,
+        eval_prompts=eval_prompts,
+        ranks=ranks,
+        updates=config.planned_updates(settings, row),
+        scorers=scorers,
+    )
+
+
+def _fresh_state(settings: Config, loaded: Policy, lora: config.Lora) -> State:
+    optim = settings.optim
+    names, parameters = loaded.add_lora(lora.rank, lora.alpha, lora.targets, settings.seed)
+    beta1, beta2 = optim.betas
+    optimizer = torch.optim.AdamW(parameters, optim.rate, (beta1, beta2), optim.epsilon, optim.weight_decay)
+    return State(names, parameters, Ema(parameters, optim.ema_decay, optim.ema_interval), optimizer)
+
+
+def check_groups(settings: Config, recipe: Recipe | None) -> None:
+    """Whether whole trunks fit into a group.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    size = settings.sampling.group_size
+    if recipe and size % recipe.plan.branches:
+        raise config.ConfigError(
+            f"sampling.group_size={size} must be a multiple of {recipe.name}'s {recipe.plan.branches} branches"
+        )

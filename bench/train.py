@@ -1,0 +1,212 @@
+"""`python -m bench.train row=NAME`: one row of a table, from prompts to scores.
+
+The loop is the same for every method: sample, reward, advantage, update, log; a method is a row of `baselines`.
+Left out: learning-rate schedules, inner epochs and mixed advantages, which none of the four papers uses.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+from torch import Tensor
+from tqdm import tqdm
+
+from baselines.recipe import Recipe
+from bench import checkpoint, config, diagnostics, ledger, noise, prompts, provenance, rollout, sample, update
+from bench.config import Config
+from bench.experiments import RowError, find_row
+from bench.noise import Coordinates
+from bench.policy import PolicyError
+from bench.rollout import Samples
+from bench.session import Session, prepare
+from gold_metrics.scorer import Scorer
+
+KNOWN_ERRORS = (
+    RowError,
+    config.ConfigError,
+    PolicyError,
+    prompts.PromptError,
+    ledger.LedgerError,
+    checkpoint.CheckpointError,
+    update.GateError,
+    rollout.RewardError,
+    OSError,
+)
+
+
+def train(session: Session) -> None:
+    """Runs or resumes a run to its end."""
+    settings, state = session.config, session.state
+    checkpoints = session.record.folder / "checkpoints"
+    resumed = checkpoint.resume(checkpoints, state)
+    session.record.cut(state.update if resumed else -1)
+    if not resumed:
+        evaluate(session)
+    bar = tqdm(total=session.updates, initial=state.update, desc=session.row.name, unit="update", mininterval=2)
+    while session.recipe and session.proxy and state.update < session.updates:
+        began = time.perf_counter()
+        train_epoch(session, session.recipe, session.proxy)
+        session.record.append(
+            "times", {"epoch": state.epoch, "seconds": time.perf_counter() - began} | provenance.host()
+        )
+        session.record.status("running", state.update, session.updates)
+        bar.update(state.update - bar.n)
+        last = state.update == session.updates
+        if last or state.update % settings.evaluation.every == 0:
+            evaluate(session)
+        if last or state.epoch % settings.checkpoint_every == 0:
+            save(session, checkpoints)
+    bar.close()
+    if session.updates and session.ranks.first:
+        with state.ema.swapped_in():
+            session.policy.save_lora(session.record.folder / "lora")
+    session.record.status("finished", state.update, session.updates)
+
+
+def save(session: Session, folder: Path) -> None:
+    """A checkpoint by the rank that writes; the others wait for it."""
+    if session.ranks.first:
+        checkpoint.save(folder, session.state)
+    session.ranks.wait()
+
+
+def train_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> None:
+    """One rollout and its optimiser updates."""
+    samples = sample_epoch(session, recipe, proxy)
+    times = session.policy.times(session.config.sampling.steps)
+    for inner, positions in enumerate(parts(session)):
+        rows = [i for i, member in enumerate(samples.members) if member.position in positions]
+        step(session, recipe, samples, torch.tensor(rows, dtype=torch.long), times, inner)
+    session.state.epoch += 1
+
+
+def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
+    """Rolls out this rank's members of the epoch, rewards them and sets their advantages within all groups."""
+    sampling, seed, epoch = session.config.sampling, session.config.seed, session.state.epoch
+    chosen = prompts.of_epoch(session.train_prompts, sampling.groups, seed, epoch)
+    with torch.no_grad():
+        conditioning = session.policy.encode([prompt.text for prompt in chosen])
+    members = session.ranks.share(rollout.members_of(chosen, sampling.group_size), recipe.plan.branches)
+    times = session.policy.times(sampling.steps)
+    samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, sampling.micro_batch)
+    rollout.reward(samples, proxy)
+    everyones = torch.stack(session.ranks.gather(list(samples.rewards)))
+    rollout.set_advantages(samples, everyones, recipe, sampling.groups)
+    session.record.append(
+        "metrics",
+        {
+            "update": session.state.update,
+            "epoch": epoch,
+            "proxy/reward": everyones.mean().item(),
+            "proxy/reward_std": everyones.std().item(),
+        },
+    )
+    return samples
+
+
+def parts(session: Session) -> list[set[int]]:
+    """The members of an epoch, by position, in random parts: one for each optimiser update."""
+    sampling = session.config.sampling
+    at = Coordinates(session.config.seed, "subset", session.state.epoch)
+    order = torch.from_numpy(noise.generator(at).permutation(sampling.groups * sampling.group_size))
+    return [set(part.tolist()) for part in order.chunk(session.config.optim.updates_per_rollout)]
+
+
+def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor, inner: int) -> None:
+    """One optimiser update and its lines in the record."""
+    state, optim = session.state, session.config.optim
+    records = update.gradients(session.policy, recipe, samples, rows, times, optim.micro_batch, session.ranks)
+    if state.update == 0:
+        update.check_on_policy(records, recipe)
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters, optim.clip_norm).item()
+    state.optimizer.step()
+    state.update += 1
+    state.ema.update(state.update)
+    at = {"update": state.update, "epoch": state.epoch}
+    lines = diagnostics.describe(records, recipe, times)
+    session.record.append("diagnostics", at | {"inner": inner} | lines)
+    session.record.append("metrics", at | {"grad/norm": norm} | diagnostics.summary(records, lines))
+
+
+def evaluate(session: Session) -> None:
+    """An evaluation point with the averaged weights: images, scores, their means, and the mirror brought up to date."""
+    state, settings = session.state, session.config
+    if session.ranks.first:
+        with state.ema.swapped_in():
+            found = sample.evaluate(
+                session.policy,
+                session.eval_prompts,
+                settings.seed,
+                settings.evaluation,
+                session.record.folder,
+                state.update,
+                session.scorers,
+            )
+        session.record.append("metrics", {"update": state.update, "epoch": state.epoch} | found)
+        mirror(session)
+    session.ranks.wait()
+
+
+def mirror(session: Session) -> None:
+    """Shows the run as it is now in MLflow."""
+    if session.config.tracking and session.ranks.first:
+        ledger.mirror(ledger.read(session.record.folder), session.config.tracking)
+
+
+def run(settings: Config) -> Path:
+    """Trains one row unless it is finished; returns its folder.
+
+    Raises:
+        LedgerError: another process works on the run, or its record is damaged.
+        RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
+    """
+    row = find_row(settings.row)
+    folder = config.folder_of(settings, row)
+    folder.mkdir(parents=True, exist_ok=True)
+    session = None
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            if settings.force:
+                ledger.clear(folder)
+            if (folder / "run.json").exists() and ledger.read(folder).finished:
+                print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
+                return folder
+            session = prepare(settings, row)
+            session.record.begin(provenance.describe(session))
+            train(session)
+            mirror(session)
+    except Timeout as error:
+        raise ledger.LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
+    except BaseException as error:
+        if session:
+            _give_up(session, error)
+        raise
+    return folder
+
+
+def _give_up(session: Session, error: BaseException) -> None:
+    state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
+    session.record.status(state, session.state.update, session.updates, f"{type(error).__name__}: {error}")
+    mirror(session)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(composed: DictConfig) -> None:
+    """Command line."""
+    torch.set_num_threads(1)
+    try:
+        run(config.plain(composed))
+    except KNOWN_ERRORS as error:
+        print(f"bench.train: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    config.register()
+    main()
