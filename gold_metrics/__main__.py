@@ -24,12 +24,8 @@ reason; the others are written), 2 nothing could be scored."""
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gold_metrics", description=__doc__, epilog=EPILOG)
-    parser.add_argument(
-        "image_set", type=Path, metavar="IMAGE_SET", help="folder of PNGs with a manifest.jsonl"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="parquet file for the scores, one row per score"
-    )
+    parser.add_argument("image_set", type=Path, metavar="IMAGE_SET", help="folder of PNGs with a manifest.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="parquet file for the scores, one row per score")
     listed = ",".join(ORACLES)
     scorers = f"names, separated by commas, of: {', '.join(SCORERS)} (default: {listed})"
     parser.add_argument("--scorers", default=listed, help=scorers)

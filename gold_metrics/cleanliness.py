@@ -23,7 +23,7 @@ EDGE_WEIGHT = 8.0
 # Our choice: a neighbourhood that spans this much of the way from background to paint begins to count as an edge.
 EDGE_SPAN = 0.5
 
-# Our choice: a slope weighs like an edge from a tenth of the way on; with less, a wide blur would dilute its own weight.
+# Our choice: a slope weighs like an edge from a tenth of the way on; otherwise a wide blur would dilute itself.
 SLOPE_SPAN = 0.1
 
 CONSTANTS = {
@@ -41,8 +41,8 @@ class Cleanliness:
     """exp(-error / 16): how far, in 0..255 units, the pixels are from what the renderer could have painted.
 
     A plain pixel may have the color of the known background or of a paint. A pixel may lie on the mixing line between
-    the two only where its 3x3 neighbourhood spans the whole way from one to the other: edges are one pixel wide. A patch
-    too small to be a thing should be background. The error of real pictures is free (`statistics` of the data file).
+    the two only where its 3x3 neighbourhood spans the whole way from one to the other: edges are one pixel wide. A
+    patch too small to be a thing should be background. The error of real pictures is free (the data file has it).
     """
 
     name: ClassVar[str] = "cleanliness"
@@ -79,9 +79,7 @@ def render_error(picture: Picture, world: World) -> float:
     edge = np.clip((span - EDGE_SPAN) / (1 - EDGE_SPAN), 0, 1)
     error = edge * from_line + (1 - edge) * np.minimum(from_ground, from_paint)
     return float(
-        np.average(
-            np.where(stray, from_ground, error), weights=1 + EDGE_WEIGHT * np.minimum(1, span / SLOPE_SPAN)
-        )
+        np.average(np.where(stray, from_ground, error), weights=1 + EDGE_WEIGHT * np.minimum(1, span / SLOPE_SPAN))
     )
 
 

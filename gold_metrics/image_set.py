@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -55,9 +54,7 @@ def write(folder: Path | str, images: Sequence[Picture], entries: Sequence[Entry
     folder = Path(folder)
     if not images or len(images) != len(entries):
         found = f"{len(images)} images and {len(entries)} entries"
-        raise ImageSetError(
-            f"{folder}: an image set needs at least one image and an entry for each, found {found}"
-        )
+        raise ImageSetError(f"{folder}: an image set needs at least one image and an entry for each, found {found}")
     making = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     making.mkdir(parents=True)
     try:
@@ -83,8 +80,8 @@ def _replace(made: Path, folder: Path) -> None:
     # A folder cannot be renamed onto one that holds files, so the old one steps aside first.
     aside = made.with_name(made.name + ".old")
     if folder.exists():
-        os.replace(folder, aside)
-    os.replace(made, folder)
+        folder.replace(aside)
+    made.replace(folder)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -113,11 +110,7 @@ def _read_manifest(folder: Path) -> list[Entry]:
     if not entries:
         raise ImageSetError(f"{path} is empty; {NEEDED}")
     files = [entry.file for entry in entries]
-    twice = (
-        next((file for file in files if files.count(file) > 1), None)
-        if len(set(files)) < len(files)
-        else None
-    )
+    twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
     if twice is not None:
         raise ImageSetError(f"{path}: {twice} is listed twice; list each image once")
     return entries
@@ -132,9 +125,7 @@ def _entry(folder: Path, line: bytes, where: str) -> Entry:
         raise ImageSetError(f"{where} is not a JSON object; {NEEDED}")
     for name, kind in FIELDS.items():
         if type(fields.get(name)) is not kind:
-            raise ImageSetError(
-                f"{where}: {name} should be {kind.__name__}, found {fields.get(name)!r}; {NEEDED}"
-            )
+            raise ImageSetError(f"{where}: {name} should be {kind.__name__}, found {fields.get(name)!r}; {NEEDED}")
     target = fields.get("target")
     if target is not None and not isinstance(target, dict):
         raise ImageSetError(f"{where}: target should be an object or null, found {target!r}")

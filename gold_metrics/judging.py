@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -73,11 +72,7 @@ def _judge_sets(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iter
         images, readable = _readable(image_set, indices)
         joint = hashlib.sha256("".join(entry.sha256 for entry in readable).encode()).hexdigest()
         unread = next((image_set.faults[index] for index in indices if image_set.faults[index]), "")
-        score = (
-            _ask(scorer, images, readable, wanted=1)[0]
-            if readable
-            else missing(f"no image to judge: {unread}")
-        )
+        score = _ask(scorer, images, readable, wanted=1)[0] if readable else missing(f"no image to judge: {unread}")
         yield (None, joint, entries[0].prompt_id, entries[0].prompt, None), score
         progress(len(indices))
 
@@ -107,6 +102,6 @@ def write_scores(frame: pd.DataFrame, path: Path | str) -> None:
     making = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         frame.to_parquet(making, index=False)
-        os.replace(making, path)
+        making.replace(path)
     finally:
         making.unlink(missing_ok=True)

@@ -21,10 +21,10 @@ SMALLEST = 8
 # of 0 and 1 before they are compared with an ideal.
 SOFTNESS = 0.15
 
-# Our choice: a shape blurred by 0.7 pixels still overlaps with its ideal by 0.82, shapes with each other by 0.72 to 0.86.
+# Our choice: blurred by 0.7 pixels a shape still overlaps with its ideal by 0.82; the argmax tells shapes apart.
 SHAPE_FIT = 0.8
 
-# Our choice: a letter blurred by 0.7 pixels correlates with its template by 0.97, one of another alphabet by 0.85 at most.
+# Our choice: blurred by 0.7 pixels a letter correlates with its template by 0.97, other letters by 0.85 at most.
 LETTER_FIT = 0.88
 LETTER_SOFTNESS = 0.5  # pixels: between a sharp letter and one that a decoder softened
 RIM = 1  # pixels around a letter that must be free of ink: half of the gap between two
@@ -67,9 +67,7 @@ def stretched(cover: Array) -> Array:
 
 def things(seen: Segmentation, world: World) -> list[Thing]:
     """Every patch of one paint that is no stray mark, the largest first."""
-    found = [
-        _thing(*patch) for index, color in enumerate(world.paints) for patch in _patches(seen, index, color)
-    ]
+    found = [_thing(*patch) for index, color in enumerate(world.paints) for patch in _patches(seen, index, color)]
     return sorted(found, key=lambda thing: -thing.size)
 
 
@@ -100,9 +98,7 @@ def _thing(color: str, cover: Array, left: int, top: int) -> Thing:
     fits = {shape: overlap(cover, stretched(ideal)) for shape, ideal in ideals.items()}
     shape = max(fits, key=lambda name: fits[name])
     recognised = shape if fits[shape] >= SHAPE_FIT else ""
-    y -= (
-        recognised == "triangle" and np.sqrt(2 * area) / 6
-    )  # a third of its height lies below the center of mass
+    y -= recognised == "triangle" and np.sqrt(2 * area) / 6  # a third of its height lies below the center of mass
     return Thing(color, recognised, float(x + left), float(y + top), float(np.sqrt(area)))
 
 
@@ -162,9 +158,7 @@ def letters(seen: Segmentation, world: World) -> tuple[list[Letter], int]:
         fits[max(y - height + 3, 0) : y + height - 2, max(x - width + 3, 0) : x + width - 2] = 0
         ink[y : y + height + 2 * RIM, x : x + width + 2 * RIM] = 0
     unread = float(stretched(ink).sum())
-    unread_letters = (
-        max(1, round(unread / float(world.glyphs.sum(axis=(1, 2)).mean()))) if unread >= SMALLEST else 0
-    )
+    unread_letters = max(1, round(unread / float(world.glyphs.sum(axis=(1, 2)).mean()))) if unread >= SMALLEST else 0
     return sorted(found, key=lambda letter: letter.x), unread_letters
 
 

@@ -64,10 +64,7 @@ class Variety:
         if len(images) < 2:
             return missing("variety needs at least two pictures of a prompt, found one")
         pairs = np.triu_indices(len(images), 1)
-        spread = {
-            aspect: float(d[pairs].mean())
-            for aspect, d in differences(images, entry.target, self.world).items()
-        }
+        spread = {aspect: float(d[pairs].mean()) for aspect, d in differences(images, entry.target, self.world).items()}
         shares = [
             min(1.0, spread[aspect] / own)
             for aspect, own in self._own_spread(entry.target["category"], len(images)).items()

@@ -56,9 +56,7 @@ def _spaced(members: list[grammar.Target]) -> list[grammar.Target]:
     return [members[place] for place in places]
 
 
-def measure(
-    targets: Sequence[grammar.Target], world: World, seed: Sequence[int]
-) -> tuple[list[float], dict[str, Any]]:
+def measure(targets: Sequence[grammar.Target], world: World, seed: Sequence[int]) -> tuple[list[float], dict[str, Any]]:
     """Errors of the pictures and spread of sets of them, for one category.
 
     Returns:

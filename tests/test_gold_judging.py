@@ -1,0 +1,190 @@
+"""Judging an image set: order, missing images, the score file and the command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from gold_pictures import paint
+
+import gold_metrics
+from bench.tiny import grammar
+from gold_metrics import Entry, Picture, Score, definition_hash, judge, write_scores
+from gold_metrics.__main__ import main
+from gold_metrics.image_set import ImageSet, read, write
+from gold_metrics.judging import BATCH, COLUMNS
+
+
+class Brightness:
+    """The mean of the pixels: enough to see who was given which score."""
+
+    name: ClassVar[str] = "brightness"
+    head: ClassVar[str] = "Brightness"
+    higher_is_better: ClassVar[bool] = True
+    range: ClassVar[tuple[float, float]] = (0.0, 255.0)
+    per: ClassVar[Literal["image", "set"]] = "image"
+    definition: ClassVar[dict[str, Any]] = {"scorer": "brightness"}
+
+    def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
+        return [Score(float(image.mean())) for image in images]
+
+
+def plain(count: int, broken: Sequence[int] = ()) -> ImageSet:
+    """Picture i is of brightness i % 256; three prompts in turn."""
+    images = [None if i in broken else np.full((4, 4, 3), i % 256, dtype=np.uint8) for i in range(count)]
+    entries = [Entry(f"{i}.png", f"{i:064x}", f"p{i % 3}", "", i) for i in range(count)]
+    return ImageSet(tuple(images), tuple(entries), tuple("gone" if i in broken else "" for i in range(count)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    prompts = grammar.all_prompts()[:3]
+    made = [(prompt, target, seed) for prompt, target in prompts for seed in range(4)]
+    entries = [Entry(f"{p.replace(' ', '_')}/{s}.png", "", p, p, s, t) for p, t, s in made]
+    write(tmp_path / "set", [paint(target, seed) for _, target, seed in made], entries)
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("count", [1, BATCH, BATCH + 1, 2 * BATCH + 3])
+def test_scores_come_in_the_order_of_the_images_whatever_the_batches(count: int) -> None:
+    frame = judge(plain(count), [Brightness()])
+    assert frame["score"].tolist() == [i % 256 for i in range(count)]
+    assert frame["seed"].tolist() == list(range(count))
+    assert tuple(frame.columns) == COLUMNS
+
+
+def test_a_broken_image_is_nan_with_its_fault_and_leaves_the_others() -> None:
+    frame = judge(plain(7, broken=[0, 3]), [Brightness()])
+    assert frame["score"].isna().tolist() == [True, False, False, True, False, False, False]
+    assert frame["score"].dropna().tolist() == [1, 2, 4, 5, 6]
+    assert frame["reason"].tolist() == ["gone", "", "", "gone", "", "", ""]
+
+
+def test_a_prompt_without_any_readable_image_is_counted_as_missing(folder: Path) -> None:
+    for path in (folder / "a_red_circle").iterdir():
+        path.unlink()
+    frame = judge(read(folder), [gold_metrics.load("variety")])
+    assert frame["prompt_id"].tolist() == ["a red circle", "a red square", "a red triangle"]
+    assert frame["score"].isna().tolist() == [True, False, False]
+    assert "a_red_circle/0.png" in frame["reason"][0]
+
+
+def test_progress_counts_each_image_once_per_scorer() -> None:
+    done: list[int] = []
+    judge(plain(BATCH + 5), [Brightness(), gold_metrics.load("variety")], done.append)
+    assert sum(done) == 2 * (BATCH + 5)
+
+
+def test_a_scorer_that_loses_a_score_is_stopped() -> None:
+    class Forgetful(Brightness):
+        def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
+            return super().score(images, entries)[1:]
+
+    with pytest.raises(RuntimeError, match="wanted 5 scores"):
+        judge(plain(5), [Forgetful()])
+
+
+@pytest.mark.parametrize("name", gold_metrics.ORACLES)
+def test_scores_do_not_depend_on_the_order_of_the_images(folder: Path, name: str) -> None:
+    there = read(folder)
+    order = np.random.default_rng(0).permutation(len(there.images))
+    parts = (tuple(part[i] for i in order) for part in (there.images, there.entries, there.faults))
+    keys = ["prompt_id", "seed"]
+    frames = [judge(each, [gold_metrics.load(name)]).sort_values(keys) for each in (there, ImageSet(*parts))]
+    assert frames[0]["score"].tolist() == pytest.approx(frames[1]["score"].tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", gold_metrics.ORACLES)
+def test_an_oracle_scores_within_the_range_that_it_declares(name: str) -> None:
+    oracle = gold_metrics.load(name)
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(20)]
+    target = dict(grammar.all_prompts())["three red circles"]
+    scores = oracle.score(noise, [Entry("", "", "p", "", 0, target)] * 20)
+    assert all(oracle.range[0] <= score.value <= oracle.range[1] for score in scores)
+    assert (oracle.name, oracle.per) == (name, "set" if name == "variety" else "image")
+
+
+def test_a_definition_hash_changes_with_its_content_and_not_with_its_order() -> None:
+    assert definition_hash({"a": 1, "b": [2]}) == definition_hash({"b": [2], "a": 1})
+    assert definition_hash({"a": 1}) != definition_hash({"a": 2})
+    hashes = {definition_hash(gold_metrics.load(name).definition) for name in gold_metrics.SCORERS}
+    assert len(hashes) == len(gold_metrics.SCORERS)
+
+
+def test_a_wrong_scorer_name_suggests_the_near_one() -> None:
+    with pytest.raises(KeyError, match="did you mean correctness"):
+        gold_metrics.load("correctnes")
+
+
+def test_a_failed_write_keeps_the_old_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.parquet"
+    write_scores(judge(plain(3), [Brightness()]), path)
+    before = path.read_bytes()
+
+    def full(self: pd.DataFrame, making: Path, index: bool) -> None:
+        making.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="no space"):
+        write_scores(judge(plain(4), [Brightness()]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_command_writes_every_score_and_ends_with_success(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--out", str(tmp_path / "new" / "scores.parquet")]) == 0
+    frame = pd.read_parquet(tmp_path / "new" / "scores.parquet")
+    assert frame.groupby("scorer")["score"].count().to_dict() == {
+        "correctness": 12,
+        "cleanliness": 12,
+        "variety": 3,
+    }
+    assert frame.loc[frame["scorer"] == "correctness", "score"].tolist() == [1.0] * 12
+    assert "correctness" in capsys.readouterr().out
+
+
+def test_the_command_names_a_missing_image_and_judges_the_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a_red_circle" / "2.png").unlink()
+    assert main([str(folder), "--out", str(tmp_path / "s.parquet"), "--scorers", "correctness"]) == 1
+    frame = pd.read_parquet(tmp_path / "s.parquet")
+    assert (frame["score"].count(), frame["score"].isna().sum()) == (11, 1)
+    assert "a_red_circle/2.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "--out", "s.parquet"), "nowhere: no such folder"),
+        (("set", "--out", "s.parquet", "--scorers", "varity"), "did you mean variety"),
+        (("set", "--out", "."), "is a folder"),
+        (("set", "--out", "set/manifest.jsonl/s.parquet"), "manifest.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_judging_imports_neither_torch_nor_the_generator() -> None:
+    code = (
+        "import sys, gold_metrics; [gold_metrics.load(n) for n in gold_metrics.ORACLES];"
+        "print([m for m in ('torch', 'pandas', 'bench', 'diffusers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
