@@ -7,6 +7,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Imported after the variable is set, because torch reads it at import.
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)

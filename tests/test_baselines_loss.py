@@ -40,7 +40,7 @@ def test_loss_and_its_gradient_are_those_of_ppo(name: str, change: float) -> Non
     advantage = torch.tensor([1, -1, 2, -2, 0.5, -0.5, 7, -7, 0], dtype=torch.float64)
     value, gradient = value_and_gradient(recipe, at, advantage)
     wanted = ppo(recipe, at, advantage)
-    assert value == pytest.approx(float(wanted), rel=1e-10)
+    assert value == pytest.approx(wanted.item(), rel=1e-10)
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted, at.velocity)[0], rtol=1e-9, atol=1e-15)
 
 

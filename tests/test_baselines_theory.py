@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines import ABLATION, RECIPES, Recipe, loss
 from baselines.sde import per_row, velocity_gain
-from baselines.terms import bias, log_r, mean_revised, projection, ratio_norm
+from baselines.terms import bias, log_r, mean_revised, projection, ratio_norm, ratio_norm_batch
 
 TRAINED = range(9)  # of ten steps on SD3
 SD3 = sd3_times().double()
@@ -175,6 +175,19 @@ def test_released_bias_mixes_samples_and_the_per_sample_bias_does_not() -> None:
     log_ratio = log_r(at.new, at.old, at.next_sample)
     wanted = at.new.std * (log_ratio + moved.sum() / len(moved))
     torch.testing.assert_close(RECIPES[name].log_ratio(at.new, at.old, at.next_sample), wanted)
+
+
+def test_released_form_has_the_right_gradient_only_where_advantages_agree() -> None:
+    # The batch mean of the bias cancels the drift in the sum over samples, but not in any other weighting.
+    for advantage, alike in ((torch.ones(3), True), (torch.tensor([1.0, -1.0, 0.5]), False)):
+        at = transition(RECIPES["guard_flow_grpo"], SD3, 8)
+        right, released = (
+            torch.autograd.grad(
+                (advantage * ratio(at.new, at.old, at.next_sample)).sum(), at.new.mean, retain_graph=True
+            )[0]
+            for ratio in (ratio_norm, ratio_norm_batch)
+        )
+        assert ((right - released).abs().max() < 1e-15) == alike
 
 
 def test_projection_rounds_a_thousand_times_less_than_a_difference_of_log_probabilities() -> None:
