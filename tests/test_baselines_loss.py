@@ -47,7 +47,7 @@ def test_loss_and_its_gradient_are_those_of_ppo(name: str, change: float) -> Non
 def shifted(recipe: Recipe, log_ratio: float) -> Transition:
     """One transition whose log ratio under `recipe` is about `log_ratio`, in float64."""
     at = transition(recipe, SD3, 8, rows=1, change=1e-9)
-    rate = float(recipe.log_ratio(at.new, at.old, at.next_sample)) / 1e-9
+    rate = recipe.log_ratio(at.new, at.old, at.next_sample).item() / 1e-9
     return transition(recipe, SD3, 8, rows=1, change=log_ratio / rate)
 
 
