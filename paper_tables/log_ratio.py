@@ -14,12 +14,11 @@ SHIFTED_SE, CENTRED_SE = 5.0, 3.0
 
 
 def moments(diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of the log ratio (a mean over D) per method, half and step, pooled over updates and
-    seeds.
+    """Mean and spread of the log ratio (a mean over D), pooled over updates and seeds.
 
     Args:
         diagnostics: lines of (update, step) with method, clip, inner, step, time, count, log_ratio_mean and
-            log_ratio_std (ddof = 0).
+            log_ratio_std (ddof = 1; NaN for a single sample).
 
     Returns:
         One line per method, inner (0 on-policy, 1 off-policy) and step: time, clip, n, mean, sd (ddof = 1),
@@ -28,21 +27,22 @@ def moments(diagnostics: pd.DataFrame) -> pd.DataFrame:
     """
     used = diagnostics[diagnostics["count"] > 0]
     n, mean = used["count"], used["log_ratio_mean"]
-    sums = used.assign(n=n, total=n * mean, squares=n * (used["log_ratio_std"] ** 2 + mean**2))
+    sums = used.assign(
+        n=n, total=n * mean, squares=(n - 1) * used["log_ratio_std"].fillna(0) ** 2 + n * mean**2
+    )
     groups = sums.groupby(["method", "inner", "step"], sort=True)
     pooled = groups.agg(time=("time", "mean"), clip=("clip", "first"), n=("n", "sum"), total=("total", "sum"),
                         squares=("squares", "sum")).reset_index()  # fmt: skip
     pooled["mean"] = pooled["total"] / pooled["n"]
-    variance = (pooled["squares"] / pooled["n"] - pooled["mean"] ** 2).clip(lower=0)
-    pooled["sd"] = np.sqrt(variance * pooled["n"] / (pooled["n"] - 1).clip(lower=1))
+    around_mean = (pooled["squares"] - pooled["n"] * pooled["mean"] ** 2).clip(lower=0)
+    pooled["sd"] = np.sqrt(around_mean / (pooled["n"] - 1).clip(lower=1))
     pooled["se"] = pooled["sd"] / np.sqrt(pooled["n"])
     pooled["z"] = pooled["mean"] / pooled["se"].where(pooled["se"] > 0)
     return pooled.drop(columns=["total", "squares"])
 
 
 def histograms(diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """Counts of log ratios per method, half, sign of the advantage, step and bin, summed over updates and
-    seeds.
+    """Counts of log ratios per method, half, sign, step and bin, summed over updates and seeds.
 
     Returns:
         One line per bin that is not empty: method, inner, sign, step, bin, left, right (log ratio), count.

@@ -67,7 +67,7 @@ def diagnostics(row: Row, seed: int, update: int, inner: int) -> dict[str, Any]:
     line: dict[str, Any] = {"update": update, "inner": inner, "steps": list(range(len(steps)))}
     line |= {key: steps[key].tolist() for key in ("time", "std", "dt")}
     line |= {"count": [SAMPLES] * len(steps), "grad_norm": (scale * steps["dt"] * wobble).tolist()}
-    line |= {"log_ratio_mean": values.mean(1).tolist(), "log_ratio_std": values.std(1).tolist()}
+    line |= {"log_ratio_mean": values.mean(1).tolist(), "log_ratio_std": values.std(1, ddof=1).tolist()}
     for name, sign in (("positive", 1), ("negative", -1)):
         line |= _by_sign(name, values[:, signs() == sign], CLIPS.get(row.method, 1e-4))
     return line
@@ -136,6 +136,6 @@ def _by_sign(name: str, values: np.ndarray, clip: float) -> dict[str, list[Any]]
         f"clip_high_{name}": (values > math.log1p(clip)).sum(1).tolist(),
         f"clip_low_{name}": (values < math.log1p(-clip)).sum(1).tolist(),
         f"log_ratio_mean_{name}": values.mean(1).tolist(),
-        f"log_ratio_std_{name}": values.std(1).tolist(),
+        f"log_ratio_std_{name}": values.std(1, ddof=1).tolist(),
         f"histogram_{name}": [[[int(i), int(c[i])] for i in np.flatnonzero(c)] for c in counts],
     }
