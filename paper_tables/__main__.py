@@ -18,9 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 after one line on standard error where the runs cannot be tabulated or the files not written.
     """
     parser = argparse.ArgumentParser(prog="python -m paper_tables", description=__doc__)
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/tiny"), help="folder of run folders ROW/seedK"
-    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="folder of run folders ROW/seedK")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the table and the figures")
     arguments = parser.parse_args(argv)
     try:

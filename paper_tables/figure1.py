@@ -52,6 +52,12 @@ def _panel(axes: Axes, curves: pd.DataFrame, backbone: str, task: str) -> None:
     axes.axhline(1, color=GREY, lw=0.5, zorder=0)
     axes.set_title(f"{backbone} {task}", loc="left")
     axes.set_xlabel(f"proxy: {task}")
+    absent = [row.method for row in _rows(backbone, task) if row.name not in set(curves["row"])]
+    if absent:
+        words = f"not run: {', '.join(absent)}"
+        axes.text(0.03, 0.03, words, transform=axes.transAxes, fontsize=6.5, color=GREY)
+    if len(absent) == len(_rows(backbone, task)):
+        axes.set_xticks([])
 
 
 def _legend(axes: Axes, curves: pd.DataFrame) -> None:
@@ -60,9 +66,7 @@ def _legend(axes: Axes, curves: pd.DataFrame) -> None:
     ring = Line2D([], [], ls="", marker="o", mfc="white", mec=GREY, label="start: the base model")
     dot = Line2D([], [], ls="", marker="o", color=GREY, label="end of training")
     axes.axis("off")
-    absent = [name for name, row in TABLE1.items() if row.recipe and name not in set(curves["row"])]
-    title = "not run: " + "\n".join(absent) if absent else None
-    axes.legend(handles=[*lines, ring, dot], frameon=False, loc="upper left", title=title, title_fontsize=6)
+    axes.legend(handles=[*lines, ring, dot], frameon=False, loc="upper left")
 
 
 def _rows(backbone: str, task: str) -> list[Row]:

@@ -71,9 +71,7 @@ def _ridges(
 ) -> None:
     """The three panels of one method: off-policy by sign of the advantage, and on-policy."""
     counts = histograms[histograms["method"] == method]
-    halves = [
-        moments[(moments["method"] == method) & (moments["inner"] == i)].set_index("step") for i in (0, 1)
-    ]
+    halves = [moments[(moments["method"] == method) & (moments["inner"] == i)].set_index("step") for i in (0, 1)]
     panels = [(1, [sign]) for sign in SIGNS] + [(0, list(SIGNS))]
     clip = float(halves[1]["clip"].iloc[0])
     titles = (f"{method}, clip {clip:g}\nadvantage < 0", "\nadvantage > 0", "\non-policy half")
@@ -129,9 +127,7 @@ def _mean(axes: Axes, off: pd.DataFrame, pair: Pair) -> None:
     axes.axhline(0, color=GREY, lw=0.5)
     for method in (pair.base.method, pair.guard.method):
         part = off[off["method"] == method]
-        axes.errorbar(
-            part["step"], part["mean"], part["se"], color=COLOURS[method], marker="o", ms=2.5, capsize=1.5
-        )
+        axes.errorbar(part["step"], part["mean"], part["se"], color=COLOURS[method], marker="o", ms=2.5, capsize=1.5)
     axes.set_title("mean, off-policy half\n(bars: standard error)", loc="left")
     axes.ticklabel_format(axis="y", scilimits=(-2, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -148,4 +144,6 @@ def _spread(axes: Axes, off: pd.DataFrame, pair: Pair) -> None:
     axes.set_title("standard deviation,\noff-policy half", loc="left")
     axes.set_xlabel("step (0 = noisiest)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=6.5, loc="best", handlelength=1)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(top=top * (top / bottom) ** 0.3)  # room for the legend
+    axes.legend(frameon=False, fontsize=6.5, loc="upper left", handlelength=1)

@@ -79,9 +79,7 @@ def read(root: Path) -> Study:
             backbone, task and seed that did not see the same prompts and noise.
     """
     if not root.is_dir():
-        raise StudyError(
-            f"no run folder at {root}: train with `make table1`, or name another folder with --runs"
-        )
+        raise StudyError(f"no run folder at {root}: train with `make table1`, or name another folder with --runs")
     runs = _attempt(lambda: ledger.load(root), root)
     for run in runs:
         _check_record(run)
@@ -177,9 +175,7 @@ def _scale(runs: tuple[ledger.Run, ...]) -> str:
     scales = {run.info["scale"]: label(run) for run in runs}
     if len(scales) > 1 or not set(scales) <= set(GOLD):
         found = ", ".join(f"{scale} ({example})" for scale, example in sorted(scales.items()))
-        raise StudyError(
-            f"wanted runs of one scale ({' or '.join(GOLD)}), found {found}: keep scales in folders apart"
-        )
+        raise StudyError(f"wanted runs of one scale ({' or '.join(GOLD)}), found {found}: keep scales in folders apart")
     return str(next(iter(scales)))
 
 
@@ -214,9 +210,7 @@ def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
     counts = [f"gold/{name}_n" for name in study.golds]
     frame = frame[frame[counts].notna().any(axis=1)]
     if frame.empty:
-        raise StudyError(
-            f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1"
-        )
+        raise StudyError(f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1")
     task, planned = run.info["task"], run.info["updates"]
     if task and frame["update"].max() < planned:
         last = f"{frame['update'].max():.0f} of {planned}"
@@ -224,6 +218,4 @@ def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
             f"{label(run)} is finished but was last judged at update {last}: "
             f"{run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
         )
-    return frame.astype({"update": int}).assign(
-        **_identity(run), proxy=frame[f"proxy/{task}"] if task else np.nan
-    )
+    return frame.astype({"update": int}).assign(**_identity(run), proxy=frame[f"proxy/{task}"] if task else np.nan)

@@ -61,9 +61,7 @@ def statements(frame: pd.DataFrame, pair: Pair) -> str:
         lines.append(_imbalances(frame[frame["method"] == method], method))
     measured = {m: imbalance(frame[(frame["method"] == m) & (frame["half"] == "all")]) for m in _scales(pair)}
     less = "yes" if measured[pair.guard.method] < measured[pair.base.method] else "no"
-    return "\n".join(
-        [*lines, f"{pair.guard.method} spreads less over the steps than {pair.base.method}: {less}"]
-    )
+    return "\n".join([*lines, f"{pair.guard.method} spreads less over the steps than {pair.base.method}: {less}"])
 
 
 def _scales(pair: Pair) -> dict[str, Callable[[pd.DataFrame], pd.Series]]:
@@ -72,12 +70,7 @@ def _scales(pair: Pair) -> dict[str, Callable[[pd.DataFrame], pd.Series]]:
 
 def _steps(part: pd.DataFrame, scale: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
     groups = part.groupby("step", sort=True)
-    frame = (
-        groups[["time", "std", "dt", "grad_norm"]]
-        .mean()
-        .assign(updates=groups["update"].nunique())
-        .reset_index()
-    )
+    frame = groups[["time", "std", "dt", "grad_norm"]].mean().assign(updates=groups["update"].nunique()).reset_index()
     schedule = scale(frame)
     lowest = frame["grad_norm"].min()
     relative = frame["grad_norm"] / (lowest if lowest > 0 else np.nan)

@@ -27,9 +27,7 @@ def moments(diagnostics: pd.DataFrame) -> pd.DataFrame:
     """
     used = diagnostics[diagnostics["count"] > 0]
     n, mean = used["count"], used["log_ratio_mean"]
-    sums = used.assign(
-        n=n, total=n * mean, squares=(n - 1) * used["log_ratio_std"].fillna(0) ** 2 + n * mean**2
-    )
+    sums = used.assign(n=n, total=n * mean, squares=(n - 1) * used["log_ratio_std"].fillna(0) ** 2 + n * mean**2)
     groups = sums.groupby(["method", "inner", "step"], sort=True)
     pooled = groups.agg(time=("time", "mean"), clip=("clip", "first"), n=("n", "sum"), total=("total", "sum"),
                         squares=("squares", "sum")).reset_index()  # fmt: skip
@@ -51,9 +49,7 @@ def histograms(diagnostics: pd.DataFrame) -> pd.DataFrame:
     long = diagnostics.melt(["method", "inner", "step"], columns, "sign", "pairs").explode("pairs")
     long = long[long["pairs"].notna()].reset_index(drop=True)
     pairs = pd.DataFrame(long.pop("pairs").tolist(), columns=["bin", "count"], dtype=np.int64)
-    long = long.assign(
-        sign=long["sign"].str.removeprefix("histogram_"), bin=pairs["bin"], count=pairs["count"]
-    )
+    long = long.assign(sign=long["sign"].str.removeprefix("histogram_"), bin=pairs["bin"], count=pairs["count"])
     counts = long.groupby(["method", "inner", "sign", "step", "bin"], sort=True)["count"].sum().reset_index()
     edges = np.array(histogram_edges())
     return counts.assign(left=edges[counts["bin"]], right=edges[counts["bin"] + 1])
@@ -69,9 +65,7 @@ def shown_steps(steps: pd.Index) -> list[int]:
 def statements(frame: pd.DataFrame, pair: Pair) -> str:
     """The moments of the off-policy half step by step, and what they say about the two methods."""
     off = frame[frame["inner"] == 1]
-    lines = [
-        f"Figure 2: log ratio (mean over D) of off-policy updates, {pair.base.backbone} {pair.base.task}"
-    ]
+    lines = [f"Figure 2: log ratio (mean over D) of off-policy updates, {pair.base.backbone} {pair.base.task}"]
     lines += [f"{'method':<14}{'step':>5}{'n':>9}{'mean':>13}{'SE':>11}{'mean/SE':>9}"]
     for row in off.sort_values(["method", "step"]).to_dict("records"):
         lines.append(f"{row['method']:<14}{row['step']:>5}{row['n']:>9}{row['mean']:>13.3e}{row['se']:>11.2e}"
@@ -81,9 +75,7 @@ def statements(frame: pd.DataFrame, pair: Pair) -> str:
 
 def _shifted(off: pd.DataFrame, method: str) -> str:
     where, z = _last_step(off, method)
-    return (
-        f"{where} below 0 by more than {SHIFTED_SE:g} SE: {'yes' if z < -SHIFTED_SE else 'no'} ({z:+.2f} SE)"
-    )
+    return f"{where} below 0 by more than {SHIFTED_SE:g} SE: {'yes' if z < -SHIFTED_SE else 'no'} ({z:+.2f} SE)"
 
 
 def _centred(off: pd.DataFrame, method: str) -> str:

@@ -91,8 +91,5 @@ def _write(figure: Figure, data: dict[str, pd.DataFrame], out: Path) -> list[Pat
 
 def _no_pair() -> list[Path]:
     wanted = ", ".join(f"{backbone} {task}" for backbone, task in PAIR_ORDER)
-    print(
-        "Figures 2 and 3 are left out: "
-        f"no method and its GRPO-Guard twin are both finished on any of {wanted}."
-    )
+    print(f"Figures 2 and 3 are left out: no method and its GRPO-Guard twin are both finished on any of {wanted}.")
     return []

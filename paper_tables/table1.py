@@ -164,9 +164,7 @@ def _score_counts(study: Study, frame: pd.DataFrame) -> str:
     keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
     counts = frame[[f"{key}_n" for key in keys]].stack().astype(int)
     low, high = counts.min(), counts.max()
-    return (
-        f"{low} scores per seed in a cell." if low == high else f"{low} to {high} scores per seed in a cell."
-    )
+    return f"{low} scores per seed in a cell." if low == high else f"{low} to {high} scores per seed in a cell."
 
 
 def _base_notes(frame: pd.DataFrame) -> list[str]:
@@ -184,9 +182,7 @@ def _missing_notes(study: Study, frame: pd.DataFrame) -> list[str]:
         for key in keys:
             if run[f"{key}_missing"] > 0:
                 found.append(f"{run[f'{key}_missing']:.0f} of {key} in {run['row']} seed {run['seed']}")
-    return (
-        [f"* Scores that could not be obtained, left out of the mean: {'; '.join(found)}."] if found else []
-    )
+    return [f"* Scores that could not be obtained, left out of the mean: {'; '.join(found)}."] if found else []
 
 
 def _printed_notes(frame: pd.DataFrame) -> list[str]:
@@ -197,7 +193,5 @@ def _printed_notes(frame: pd.DataFrame) -> list[str]:
         for _, r in wrong.iterrows()
     ]
     agreeing = f"agrees to two decimals in {len(frame) - len(wrong)} of {len(frame)} rows"
-    recomputed = (
-        f"The printed Average, recomputed from the printed gold scores, {agreeing}; {'; '.join(named)}."
-    )
+    recomputed = f"The printed Average, recomputed from the printed gold scores, {agreeing}; {'; '.join(named)}."
     return [f"Printed scores: {published.SOURCE}.", recomputed]

@@ -83,9 +83,7 @@ def write_run(
     status = {key: changes.pop(key) for key in ("state", "update", "error") if key in changes}
     updates = UPDATES[-1] if row.recipe else 0
     write_json(folder / "run.json", _info(row, seed, scale, updates) | changes)
-    record.status(
-        status.get("state", "finished"), status.get("update", updates), updates, status.get("error")
-    )
+    record.status(status.get("state", "finished"), status.get("update", updates), updates, status.get("error"))
     for update in UPDATES if row.recipe else (0,):
         record.append("metrics", metrics(row, seed, scale, update))
     for update in UPDATES[1:] if row.recipe and diagnosed else ():
@@ -94,9 +92,7 @@ def write_run(
     return folder
 
 
-def write_study(
-    root: Path, rows: tuple[str, ...] = tuple(TABLE1), seeds: tuple[int, ...] = (0,), **kw: Any
-) -> Path:
+def write_study(root: Path, rows: tuple[str, ...] = tuple(TABLE1), seeds: tuple[int, ...] = (0,), **kw: Any) -> Path:
     """A folder of finished runs."""
     for name in rows:
         for seed in seeds:

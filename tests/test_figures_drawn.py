@@ -35,9 +35,7 @@ def titled(figure: Figure, title: str) -> Axes:
 
 
 def curve(axes: Axes, method: str) -> np.ndarray:
-    line = next(
-        line for line in axes.lines if line.get_color() == COLOURS[method] and len(line.get_xdata()) > 1
-    )
+    line = next(line for line in axes.lines if line.get_color() == COLOURS[method] and len(line.get_xdata()) > 1)
     return np.array(line.get_xydata())
 
 
@@ -60,6 +58,14 @@ def test_figure7_names_the_rows_that_were_not_run(study: Study) -> None:
     figure = figure7(frame[~frame["row"].isin(["ablation_ratio_norm", "sd3_guard_text"])], study.golds)
     words = [text.get_text() for part in figure.subfigs for text in part.texts]
     assert words == ["not run: RatioNorm, GRPO-Guard"]
+
+
+def test_figure1_names_in_each_panel_what_was_not_run(study: Study) -> None:
+    frame = seed_mean(curves(study), study)
+    figure = figure1(frame[frame["row"] != "flux_dance_text"], PAIR)
+    words = {axes.get_title(loc="left"): [t.get_text() for t in axes.texts] for axes in figure.axes[:5]}
+    assert words.pop("flux text") == ["not run: DanceGRPO"]
+    assert not any(words.values())
 
 
 def test_figure1_puts_gold_against_the_trained_proxy(study: Study) -> None:
@@ -85,9 +91,7 @@ def test_figure2_keeps_the_signs_of_the_advantage_apart(study: Study, sign: str,
     figure = figure2(counts[counts["sign"] == sign], moments(lines), PAIR)
     drawn = {axes.get_title(loc="left"): axes for axes in figure.axes}
     heights = {
-        title: max(
-            float(np.ptp(patch.get_data().values)) for patch in axes.patches if isinstance(patch, StepPatch)
-        )
+        title: max(float(np.ptp(patch.get_data().values)) for patch in axes.patches if isinstance(patch, StepPatch))
         for title, axes in drawn.items()
         if "advantage" in title
     }
