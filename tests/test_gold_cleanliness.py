@@ -45,6 +45,15 @@ def test_an_edge_one_pixel_wide_is_free_wherever_it_lies(cover: float) -> None:
     assert render_error(columns(cover), shipped()) < 0.5  # rounding to whole units
 
 
+def test_an_edge_pixel_off_the_mixing_line_costs_its_distance_from_it() -> None:
+    picture = columns(0.5)
+    aside = np.cross(WHITE - BLUE, [0.0, 0.0, 1.0])
+    aside *= 40 / np.linalg.norm(aside)
+    picture[:, 20] = np.rint(picture[:, 20] + aside)
+    weight = 1 + EDGE_WEIGHT
+    assert render_error(picture, shipped()) == pytest.approx(40 * weight / (29 + 3 * weight), rel=0.05)
+
+
 def test_an_edge_three_pixels_wide_costs_its_distance_from_either_color() -> None:
     # The middle pixel spans from 0.25 to 0.75, which is no edge yet: it pays its way to the nearer color in full. Its
     # neighbours span 0.5 as well (0 to 0.5 and 0.5 to 1) and pay 0.25 of the way each; five columns bear the weight.

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bench.tiny import render
 from gold_metrics import Picture
 from gold_metrics.correctness import Correctness, common_in_order
+from gold_metrics.tiny_parts import things
+from gold_metrics.tiny_world import segment, shipped
 
 GLYPH_E = "##### #.... #.... ####. #.... #.... #####"
 WHITE, RED = render.BACKGROUNDS["white"], render.PALETTE["red"]
@@ -49,6 +51,7 @@ TWO = objects(thing("red", "circle"), thing("blue", "square"), relation="left of
         (TWO, objects(thing("red", "circle"), thing("red", "square")), (1 + 1 / 2) / 2),
         (TWO, objects(thing("red", "circle")), 1 / 2),
         (objects(thing("red", "circle")), TWO, 1 / 3),
+        (objects(thing("red", "circle"), thing("blue", "triangle"), relation="left of"), TWO, (1 + 1 / 2) / 3),
         (objects(thing("red", "circle")), objects(thing("red", "triangle")), 1 / 2),
         (objects(thing("red", "circle")), objects(thing("blue", "circle")), 1 / 2),
         (objects(thing("red", "circle")), objects(thing("blue", "square")), 0),
@@ -70,6 +73,23 @@ def test_the_score_is_the_share_of_what_was_asked(shown: dict[str, Any], asked: 
 def test_an_empty_picture_scores_nothing() -> None:
     empty = on_white(np.zeros((32, 32)))
     assert judged(empty, TWO) == judged(empty, text("K7")) == 0
+
+
+@pytest.mark.parametrize("color", [render.INK["white"], RED])
+def test_a_blot_beside_the_letters_costs_as_much_as_a_letter_too_many(color: tuple[int, int, int]) -> None:
+    seed = next(seed for seed in range(99) if (paint(text("K7"), seed)[20:] == WHITE).all())
+    picture = paint(text("K7"), seed)
+    assert judged(picture, text("K7")) == 1
+    picture[24:29, 13:18] = color
+    assert judged(picture, text("K7")) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("shape", render.DISTANCE)
+def test_a_thing_lies_where_the_renderer_put_it(shape: str) -> None:
+    picture = on_white(np.clip(0.5 - render.DISTANCE[shape](14.3, 15.8, 6.0), 0, 1))
+    (found,) = things(segment(picture, shipped()), shipped())
+    assert (found.color, found.shape) == ("red", shape)
+    assert (found.x, found.y) == pytest.approx((14.3, 15.8), abs=0.15)
 
 
 def test_more_things_than_asked_never_earn_more() -> None:

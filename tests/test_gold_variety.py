@@ -37,10 +37,11 @@ def test_differences_are_the_pixels_that_a_thing_moved_and_grew() -> None:
 
 
 def test_things_of_one_kind_are_paired_so_that_they_lie_nearest() -> None:
-    # Sorted by x the first picture's circles would be exchanged against the second's.
-    pictures = [drawn((15.5, 7, 4), (16.5, 25, 4)), drawn((17.5, 7, 4), (14.5, 25, 4))]
+    # Neither by size nor from left to right are the circles of the two pictures in the same order.
+    pictures = [drawn((15.5, 7, 4.5), (16.5, 25, 4)), drawn((17.5, 7, 4), (14.5, 25, 4.5))]
     apart = differences(pictures, CIRCLES, shipped())
     assert apart["place"][0, 1] == pytest.approx(2 - UNSEEN_PLACE, abs=0.1)
+    assert apart["size"][0, 1] == pytest.approx(0.5 * np.sqrt(np.pi) - UNSEEN_SIZE, abs=0.1)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
