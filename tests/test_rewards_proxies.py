@@ -1,4 +1,4 @@
-"""What holds for every proxy: order, batches, prompts that do not fit, bad input, and how a task finds its proxy."""
+"""What holds for every proxy: order, batches, unfit prompts, bad input, and how a task finds its proxy."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ def _check(kind: str, name: str, known: Iterable[str]) -> None:
 def load(task: str, scale: str = "tiny") -> Scorer:
     """The scorer that rewards `task` at `scale`.
 
-    At `tiny` it is a `bench.rewards.proxy.Proxy`, which has a batched `rewards` too; at `paper` a scorer of gold_metrics.
+    At `tiny` it is a `bench.rewards.proxy.Proxy`, which has a batched `rewards` too; at `paper` a scorer of
+    gold_metrics.
 
     Raises:
         ValueError: no such task or scale (near names are told), or gold_metrics has no such scorer.
@@ -46,7 +47,7 @@ def _full_size(task: str) -> Scorer:
 
     if PAPER[task] not in gold_metrics.SCORERS:
         raise ValueError(
-            f"task {task!r} at scale 'paper' is rewarded by the scorer {PAPER[task]!r}, which gold_metrics lacks: "
-            "use scale=tiny, or add that scorer to gold_metrics.SCORERS"
+            f"task {task!r} at scale 'paper' is rewarded by the scorer {PAPER[task]!r}, "
+            "which gold_metrics lacks: use scale=tiny, or add that scorer to gold_metrics.SCORERS"
         )
     return gold_metrics.load(PAPER[task])

@@ -1,7 +1,7 @@
 """The `pickscore` proxy: a small learned preference model, trained on pairs that the gold oracles labelled.
 
-`bench.tiny.preference` trains it. Like PickScore it is a network that has seen a limited world: off its training pictures
-its opinion is unfounded, and a generator can find that.
+`bench.tiny.preference` trains it. Like PickScore it is a network that has seen a limited world: off its training
+pictures its opinion is unfounded, and a generator can find that.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORDS = 1 + len(VOCABULARY)
 
 
 def tokens(prompts: list[str]) -> Tensor:
-    """(B, MAX_WORDS) int64: a row number for each word at each position, so that order is not lost in a sum."""
+    """(B, MAX_WORDS) int64: a row number for each word at each position: a sum keeps the order."""
     rows = torch.zeros(len(prompts), MAX_WORDS, dtype=torch.int64)
     for row, prompt in zip(rows, prompts, strict=True):
         known = [_INDEX.get(word, 0) for word in _split(prompt)[:MAX_WORDS]]
@@ -67,9 +67,11 @@ class PreferenceModel(nn.Module):
         super().__init__()
         self.words = nn.EmbeddingBag(MAX_WORDS * _WORDS, 32, mode="sum")
         self.prompt = nn.Sequential(nn.SiLU(), nn.Linear(32, 64), nn.SiLU())
-        self.edges = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.SiLU(), nn.Conv2d(16, 32, 3, 1, 1))
-        self.parts = nn.Sequential(nn.SiLU(), nn.Conv2d(32, 40, 3, 2, 1))
-        self.places = nn.Sequential(nn.SiLU(), nn.Conv2d(40, 32, 3, 2, 1), nn.SiLU(), nn.Flatten())
+        first = [nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.SiLU()]
+        self.edges = nn.Sequential(*first, nn.Conv2d(16, 32, 3, 1, 1), nn.BatchNorm2d(32))
+        self.parts = nn.Sequential(nn.SiLU(), nn.Conv2d(32, 40, 3, 2, 1), nn.BatchNorm2d(40))
+        last = [nn.Conv2d(40, 32, 3, 2, 1), nn.BatchNorm2d(32)]
+        self.places = nn.Sequential(nn.SiLU(), *last, nn.SiLU(), nn.Flatten())
         self.modulate_edges = nn.Linear(64, 2 * 32)
         self.modulate_parts = nn.Linear(64, 2 * 40)
         self.head = nn.Sequential(nn.Linear(32 * 16 + 64, 48), nn.SiLU(), nn.Linear(48, 1))

@@ -1,4 +1,4 @@
-"""What the three proxies of the little world share: checked batches; NaN and a reason where a prompt does not fit."""
+"""What the tiny proxies share: checked batches, and NaN with a reason where a prompt does not fit."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Proxy(ABC):
         return values
 
     def score(self, images: Sequence[Pictures], entries: Sequence[Entry]) -> list[Score]:
-        """One Score per picture, in order: NaN with a reason where the prompt or the picture's size does not fit."""
+        """One Score per picture, in order: NaN and a reason where the prompt or the picture does not fit."""
         if len(images) != len(entries):
             raise ValueError(f"every picture needs its entry: found {len(images)} and {len(entries)}")
         reasons = [self._reason(*pair) for pair in zip(images, entries, strict=True)]

@@ -1,7 +1,8 @@
 """The `text` proxy: template OCR, judged by edit distance as flow_grpo judges PaddleOCR's reading.
 
-It correlates the glyphs with the gray picture at every place, whatever the contrast and its sign. It is blind to the
-background's color, to noise and to strokes away from the letters it reads, and forgives letters around the wanted ones.
+It correlates the glyphs with the gray picture at every place, whatever the contrast and its sign. It is blind to
+the background's color, to noise and to strokes away from the letters it reads, and forgives letters around the
+wanted ones.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def correlations(images: Pictures) -> NDArray[np.float32]:
 
 
 def _read_chunk(images: Pictures) -> list[str]:
-    """Greedy reading: the best window, then the best that does not overlap it, at most MAX_LETTERS; left to right."""
+    """Greedy reading: the best window, then the best clear of it, up to MAX_LETTERS; from left to right."""
     scores = correlations(images)
     best, letter = scores.max(axis=-1), scores.argmax(axis=-1)
     n, tops, lefts = best.shape
@@ -81,12 +82,12 @@ def _read_chunk(images: Pictures) -> list[str]:
 
 
 def read(images: Pictures) -> list[str]:
-    """The letters seen in each of (N, 32, 32, 3) uint8 pictures, from left to right; empty where there is none."""
+    """The letters seen in each of (N, 32, 32, 3) uint8 pictures, from left to right; empty for none."""
     return [text for i in range(0, len(images), CHUNK) for text in _read_chunk(images[i : i + CHUNK])]
 
 
 def wanted_text(prompt: str) -> str:
-    """What stands between the prompt's first two double quotes (flow_grpo ocr.py:31-61); empty without quotes."""
+    """The part between the prompt's first two double quotes (flow_grpo ocr.py:31-61); empty without."""
     match = _QUOTED.search(prompt)
     return match.group(1) if match else ""
 
@@ -94,7 +95,7 @@ def wanted_text(prompt: str) -> str:
 def text_reward(seen: str, wanted: str) -> float:
     """1 - min(distance, L) / L with the edit distance of `seen` to `wanted` of L letters, in [0, 1].
 
-    flow_grpo ocr.py:31-61: spaces and case do not count, and the distance is 0 where `wanted` is a part of `seen`.
+    flow_grpo ocr.py:31-61: spaces and case do not count; the distance is 0 where `wanted` is part of `seen`.
     """
     seen, wanted = (text.replace(" ", "").lower() for text in (seen, wanted))
     if wanted in seen:

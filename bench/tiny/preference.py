@@ -1,7 +1,7 @@
-"""Trains the `pickscore` proxy: Bradley-Terry on pairs of pictures of one prompt, labelled by a judge that is passed in.
+"""Trains the `pickscore` proxy: Bradley-Terry on pairs of pictures of one prompt, labelled by a judge passed in.
 
-The pictures are clean renders, renders damaged in graded ways, and renders of a wrong prompt, together with a generator's
-samples where there are some. Nothing of the judge enters the model but its verdicts on the training pairs.
+The pictures are clean renders, renders damaged in graded ways, and renders of a wrong prompt, together with a
+generator's samples where there are some. Of the judge nothing enters the model but its verdicts on those pairs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +27,10 @@ from bench.tiny.grammar import ALPHABET, COLORS, RELATIONS, SHAPES, Target, all_
 from bench.tiny.render import SIDE, Picture, render
 from gold_metrics.scorer import Entry
 
-GROUPS = (
-    2500  # prompts drawn, six pictures each: our choice, what the budget of three minutes on one core allows
-)
+GROUPS = 5000  # prompts drawn, six pictures each: our choice, what three minutes on one core allow
 HELD_OUT_GROUPS = 300  # 1,800 pictures: a standard error of 1 % on a share of pairs
 STEPS, BATCH = 1500, 96  # pairs per step: our choice by the same budget
-RATE, WARMUP, DECAY = 2e-3, 50, 1e-2  # AdamW, cosine to 0: our choice
+RATE, WARMUP, DECAY = 3e-3, 1 / 30, 1e-2  # AdamW; warm-up as a share of the steps, then cosine to 0: our choice
 MARGIN = 0.02  # labels closer than this are a tie and make no pair: our choice
 # Strength of each damage at level 1: our choice, the point where a picture is barely the same.
 BLUR, NOISE, SHIFT, STRIPES = 1.5, 40.0, 50.0, 40.0  # pixels; gray levels of 255
@@ -90,11 +87,12 @@ def near_miss(target: Target, rng: np.random.Generator) -> Target:
         place = int(rng.integers(len(letters)))
         letters[place] = _other(ALPHABET, letters[place], rng)
         return wrong | {"text": "".join(letters)}
-    faults = (
-        ["color", "shape"]
-        + ["count"] * (target["category"] == "counting")
-        + ["relation"] * bool(target["relation"])
-    )
+    faults = [
+        "color",
+        "shape",
+        *["count"] * (target["category"] == "counting"),
+        *["relation"] * bool(target["relation"]),
+    ]
     fault = str(rng.choice(faults))
     thing = wrong["objects"][int(rng.integers(len(wrong["objects"])))]
     if fault == "count":
@@ -107,10 +105,10 @@ def near_miss(target: Target, rng: np.random.Generator) -> Target:
 
 
 def draw(count: int, rng: np.random.Generator, for_training: bool) -> list[Candidates]:
-    """Candidates for `count` prompts, categories equally often; evaluation takes held-out prompts where there are any.
+    """Candidates for `count` prompts, each category equally often; held-out ones for evaluation.
 
-    Each has six pictures: a render, the same damaged, another one damaged, a near miss clean and damaged, and a render
-    of an unrelated prompt.
+    Each has six pictures: a render, the same damaged, another one damaged, a near miss clean and damaged, and a
+    render of an unrelated prompt.
     """
     pool: dict[str, list[tuple[str, Target]]] = {}
     for prompt, target in all_prompts():
@@ -123,9 +121,8 @@ def draw(count: int, rng: np.random.Generator, for_training: bool) -> list[Candi
         prompts = pool[sorted(pool)[i % len(pool)]]
         prompt, target = prompts[int(rng.integers(len(prompts)))]
         unrelated = everything[int(rng.integers(len(everything)))][1]
-        clean, again, miss, other = (
-            render(t, rng) for t in (target, target, near_miss(target, rng), unrelated)
-        )
+        shown = (target, target, near_miss(target, rng), unrelated)
+        clean, again, miss, other = (render(t, rng) for t in shown)
         worn = [damage(p, rng.uniform(0.1, 1), rng) for p in (clean, again, miss)]
         groups.append(Candidates(prompt, target, np.stack([clean, worn[0], worn[1], miss, worn[2], other])))
     return groups
@@ -150,20 +147,18 @@ def compare(groups: Sequence[Candidates], label: Label) -> Pairs:
         worse.append(ahead[:, 1])
         start += len(values)
     if not sum(map(len, better)):
-        raise ValueError(
-            f"no two pictures of one prompt have labels {MARGIN} apart: check the label function"
-        )
+        raise ValueError(f"no two pictures of one prompt have labels {MARGIN} apart: check `label`")
     prompts = [group.prompt for group in groups for _ in group.pictures]
     pictures = np.concatenate([group.pictures for group in groups])
     return Pairs(pictures, prompts, np.concatenate(better), np.concatenate(worse))
 
 
 def _rate(step: int, steps: int) -> float:
-    return min(1.0, (step + 1) / WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / (WARMUP * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _loss(model: PreferenceModel, pictures: Tensor, words: Tensor) -> Tensor:
-    """Bradley-Terry: -log sigmoid(logit of the better - logit of the worse); the better ones are the first half."""
+    """Bradley-Terry: -log sigmoid(better - worse), averaged; the better pictures are the first half."""
     better, worse = model(pictures, words).chunk(2)
     return -F.logsigmoid(better - worse).mean()
 
@@ -210,6 +205,7 @@ def train(
     seed: int = 0,
     steps: int = STEPS,
     groups: int = GROUPS,
+    held_out_groups: int = HELD_OUT_GROUPS,
     samples: Sequence[Candidates] = (),
 ) -> dict[str, float]:
     """Trains the model and writes its weights to `out` (safetensors, replaced in one move).
@@ -220,18 +216,19 @@ def train(
         seed: of pictures, initial weights and order; the same seed gives the same file on one thread.
         steps: of BATCH pairs.
         groups: prompts drawn for training, six pictures each.
+        held_out_groups: prompts drawn for evaluation.
         samples: a generator's pictures, several of each prompt.
 
     Returns:
-        What a card should say: numbers of pictures and pairs, and the shares of held-out pairs ranked rightly.
+        What a card should say: pictures, pairs, steps, and the shares of held-out pairs ranked rightly.
     """
     rng = np.random.default_rng(seed)
     pairs = compare([*draw(groups, rng, for_training=True), *samples], label)
     model = _fit(pairs, seed, steps)
-    report = _evaluate(model, draw(HELD_OUT_GROUPS, rng, for_training=False), label)
+    report = _evaluate(model, draw(held_out_groups, rng, for_training=False), label)
     partial = out.with_name(out.name + ".partial")
     save_file(model.state_dict(), partial)
-    os.replace(partial, out)
+    partial.replace(out)
     return {
         "pictures": float(len(pairs.pictures)),
         "pairs": float(len(pairs.better)),
