@@ -103,6 +103,22 @@ class Run:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        LedgerError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no permission")
+    except OSError as error:
+        reason = error.strerror or error
+        raise LedgerError(f"run folder {folder} cannot be written: {reason}; choose another runs=") from error
+    return folder
+
+
 def clear(folder: Path) -> None:
     """Forgets a run: removes everything from its folder but the lock."""
     for path in folder.iterdir():

@@ -167,8 +167,7 @@ def run(settings: Config) -> Path:
         RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
     """
     row = find_row(settings.row)
-    folder = config.folder_of(settings, row)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = ledger.make_folder(config.folder_of(settings, row))
     session = None
     try:
         with FileLock(folder / ".lock", timeout=0):

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from bench.flux import FluxPolicy
 from bench.policy import Policy
@@ -35,8 +36,9 @@ def build_autoencoder(work: Path) -> None:
     if (work / "vae").exists():
         return
     torch.manual_seed(SEED)
-    vae = pipelines.autoencoder()
-    fit.fit_autoencoder(vae, fit.paint(PICTURES, SEED), AUTOENCODER_STEPS, AUTOENCODER_BATCH, work, SEED)
+    vae, pictures = pipelines.autoencoder(), fit.paint(PICTURES, SEED)
+    fit.fit_autoencoder(vae, pictures, AUTOENCODER_STEPS, AUTOENCODER_BATCH, work, SEED)
+    save_file({"latents": fit.encode(vae, pictures.images)}, work / "latents.safetensors")
     vae.save_pretrained(work / "vae.partial")
     (work / "vae.partial").rename(work / "vae")
 
@@ -48,7 +50,8 @@ def build_generator(name: str, work: Path) -> None:
     vae = pipelines.AutoencoderKL.from_pretrained(work / "vae")
     build, policy_type = BUILDERS[name]
     policy: Policy = policy_type(build(vae, SEED), pipelines.SIDE, TEXT_TOKENS, guidance=1.0)
-    fit.fit_generator(policy, fit.paint(PICTURES, SEED), GENERATOR_STEPS, GENERATOR_BATCH, work, SEED)
+    latents, prompts = load_file(work / "latents.safetensors")["latents"], fit.paint(PICTURES, SEED).prompts
+    fit.fit_generator(policy, latents, prompts, GENERATOR_STEPS, GENERATOR_BATCH, work, SEED)
     policy.pipe.save_pretrained(work / f"{name}.partial")
     (work / f"{name}.partial").rename(work / name)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from bench.policy import Policy
@@ -60,7 +60,7 @@ def fit(name: str, model: nn.Module, loss: Callable[[int], Tensor], steps: int, 
     Progress is kept in `folder/name.pt` and taken up from there.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    average = AveragedModel(model, multi_avg_fn=_average)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 100) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
@@ -81,6 +81,12 @@ def fit(name: str, model: nn.Module, loss: Callable[[int], Tensor], steps: int, 
             _save(folder / f"{name}.pt", parts, step + 1)
     model.load_state_dict(average.module.state_dict())
     return model
+
+
+@torch.no_grad()
+def _average(averages: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+    """Exponential average whose memory grows with the fit, so that its first weights are forgotten."""
+    torch._foreach_lerp_(averages, current, 1 - min(EMA_DECAY, (1 + int(n)) / (10 + int(n))))
 
 
 def _save(path: Path, parts: dict[str, nn.Module], step: int) -> None:
@@ -117,24 +123,27 @@ def fit_autoencoder(vae: AutoencoderKL, pictures: Pictures, steps: int, batch: i
 @torch.no_grad()
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Latent means of uint8 (N, 3, H, W) pictures, before shift and scale."""
-    return torch.cat([vae.encode(part / 127.5 - 1).latent_dist.mean for part in images.split(200)])
+    parts = tqdm(images.split(200), "encoding", leave=False)
+    return torch.cat([vae.encode(part / 127.5 - 1).latent_dist.mean for part in parts])
 
 
-def fit_generator(policy: Policy, pictures: Pictures, steps: int, batch: int, folder: Path, seed: int) -> None:
+def fit_generator(
+    policy: Policy, latents: Tensor, prompts: list[str], steps: int, batch: int, folder: Path, seed: int
+) -> None:
     """Conditional flow matching of the transformer together with its text encoders.
 
     x_t = (1 - t) image + t noise, the velocity noise - image is regressed; t is logit-normal about the noisy side
-    (the schedulers spend most of their steps there).
+    (the schedulers spend most of their steps there). `latents` (N, C, H, W) are the autoencoder's, with N `prompts`.
     """
     config = policy.pipe.vae.config
-    latents = (encode(policy.pipe.vae, pictures.images) - config.shift_factor) * config.scaling_factor
+    latents = (latents - config.shift_factor) * config.scaling_factor
     trained = nn.ModuleList([policy.transformer, *policy._text_encoders()]).requires_grad_(True)
 
     def loss(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rows = torch.randint(len(latents), (batch,), generator=generator)
         dropped = torch.rand(batch, generator=generator) < DROP_PROMPT
-        prompts = ["" if drop else pictures.prompts[row] for row, drop in zip(rows, dropped, strict=True)]
+        chosen = ["" if drop else prompts[row] for row, drop in zip(rows, dropped, strict=True)]
         image = policy.pack(latents[rows])
         noise = torch.randn(image.shape, generator=generator)
         time = torch.sigmoid(0.4 + 1.2 * torch.randn(batch, generator=generator))
@@ -143,7 +152,7 @@ def fit_generator(policy: Policy, pictures: Pictures, steps: int, batch: int, fo
             low + (high - low) * torch.rand(1, generator=generator).item() if policy.distilled_guidance else 1.0
         )
         t = time.view(-1, *[1] * (image.dim() - 1))
-        velocity = policy.velocity((1 - t) * image + t * noise, time, policy.encode(prompts))
+        velocity = policy.velocity((1 - t) * image + t * noise, time, policy.encode(chosen))
         return (velocity - (noise - image)).square().mean()
 
     fit(type(policy).__name__, trained, loss, steps, rate=2e-3, folder=folder)

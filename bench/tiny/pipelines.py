@@ -32,7 +32,7 @@ LATENT_CHANNELS = 8
 LATENT_SIDE = SIDE // 4
 CLIP_WIDTH = 32
 T5_WIDTH = 64  # SD3 joins two CLIP encoders of 32 side by side, then T5 behind them
-HEADS, HEAD_WIDTH = 4, 16
+HEADS, HEAD_WIDTH = 4, 20
 
 
 def autoencoder() -> AutoencoderKL:
@@ -128,7 +128,7 @@ def build_flux(vae: AutoencoderKL, seed: int) -> FluxPipeline:
         joint_attention_dim=T5_WIDTH,
         pooled_projection_dim=CLIP_WIDTH,
         guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6),
+        axes_dims_rope=(4, 8, 8),
     )
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(

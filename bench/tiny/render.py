@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 SIDE = 32
 PALETTE = {"red": (214, 48, 49), "green": (38, 160, 74), "blue": (41, 98, 214), "yellow": (240, 200, 40)}
-BACKGROUNDS = {"white": (242, 242, 242), "gray": (168, 170, 176), "dark": (46, 46, 56), "lilac": (196, 172, 214)}
-INK = {"white": (20, 20, 24), "gray": (20, 20, 24), "dark": (250, 250, 250), "lilac": (20, 20, 24)}
-RADIUS = {1: (4.5, 7.5), 2: (3.8, 5.4), 3: (3.4, 4.4)}  # by the number of things in the picture, in pixels
+BACKGROUNDS = {"white": (242, 242, 242), "gray": (168, 170, 176), "dark": (46, 46, 56)}
+INK = {"white": (20, 20, 24), "gray": (20, 20, 24), "dark": (250, 250, 250)}
+RADIUS = {1: (5.0, 8.0), 2: (4.5, 6.0), 3: (4.0, 5.0)}  # by the number of things in the picture, in pixels
 GAP = 1.5  # pixels between two things, so that they stay two things after antialiasing
 EDGE = 1.0  # pixels between a thing and the border
 GLYPH_SCALE = 2
 GLYPH_GAP = 2
-TEXT_JITTER = (4, 7)  # pixels right/left and up/down from the center
+TEXT_JITTER = (1, 2)  # pixels right/left and up/down from the center
 
 GLYPHS = {
     "A": ".###. #...# #...# ##### #...# #...# #...#",
@@ -74,9 +74,9 @@ def _fits(relation: str | None, places: list[tuple[float, float, float]]) -> boo
 def _place(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     low, high = RADIUS[count]
     while True:
-        r = rng.uniform(low, high, count)
+        r = np.round(2 * rng.uniform(low, high, count)) / 2
         span = SIDE / 2 - r - EDGE
-        x, y = SIDE / 2 + span * rng.uniform(-1, 1, (2, count))
+        x, y = np.round(SIDE / 2 + span * rng.uniform(-1, 1, (2, count)))
         places = list(zip(x.tolist(), y.tolist(), r.tolist(), strict=True))
         if _fits(relation, places):
             return places

@@ -1,0 +1,130 @@
+"""Bad input ends with one clear line and exit code 2, and loses nothing that was finished."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from bench_runs import lines, settings
+from filelock import FileLock
+
+from bench import train, update
+from bench.checkpoint import CheckpointError
+from bench.config import ConfigError
+from bench.experiments import RowError
+from bench.ledger import LedgerError
+from bench.policy import PolicyError
+from bench.prompts import PromptError
+from bench.session import prepare
+from bench.update import GateError
+
+ROW = "sd3_flow_text"
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.train", *arguments]
+    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+
+
+def test_the_command_line_answers_a_wrong_row_in_one_line() -> None:
+    done = command_line("row=sd3_flow_txt")
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench.train: no row is called 'sd3_flow_txt'; did you mean one of: sd3_flow_text")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_row_like_no_other_is_answered_with_all_rows(tmp_path: Path) -> None:
+    with pytest.raises(RowError, match=r"sd3_base.*flux_guard_text"):
+        train.run(settings("nonsense", tmp_path))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match=r"file/runs.*cannot be written.*choose another runs="):
+        train.run(settings(ROW, tmp_path, f"runs={tmp_path}/file/runs"))
+
+
+def test_a_missing_prompt_file_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=r"nowhere\.jsonl cannot be read"):
+        train.run(settings(ROW, tmp_path, "tasks.text.prompts=nowhere.jsonl"))
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"no pipeline could be loaded from folder '/nowhere/sd3'"):
+        train.run(settings(ROW, tmp_path, "backbones.sd3.weights=/nowhere/sd3"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("updates=3", "updates=3 is not a multiple of optim.updates_per_rollout=2"),
+        ("sampling.group_size=8", "group_size=8 must be a multiple of temp_flow_grpo's 6 branches"),
+    ],
+)
+def test_settings_that_do_not_fit_are_explained(tmp_path: Path, override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train.run(settings("sd3_temp_text", tmp_path, override))
+
+
+def test_a_resolution_that_the_autoencoder_cannot_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="resolution must be a multiple of 8"):
+        train.run(settings(ROW, tmp_path, "backbones.sd3.resolution=30"))
+
+
+def test_a_second_process_on_a_run_is_turned_away(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / ROW / "seed0"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"), pytest.raises(LedgerError, match="another process works on"):
+        train.run(settings(ROW, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped after its first epoch: two updates, one checkpoint, no end."""
+    folder = tmp_path_factory.mktemp("half")
+    session = prepare(settings(ROW, folder))
+    session.record.begin({"run_id": "half"})
+    session.updates = 2
+    train.train(session)
+    session.record.status("running", 2, 4)
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(half_done: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(half_done, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "runs" / ROW / "seed0"
+    newest = folder / "checkpoints/update-000002"
+    content = bytearray((newest / "state.safetensors").read_bytes())
+    content[-5] ^= 1
+    damaged = {"flip": bytes(content), "cut": bytes(content[:-100]), "manifest": bytes(content)}[damage]
+    (newest / ("manifest.json" if damage == "manifest" else "state.safetensors")).write_bytes(damaged)
+    kept = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=r"update-000002 cannot be used.*Delete that folder"):
+        train.run(settings(ROW, tmp_path))
+    assert (folder / "metrics.jsonl").read_bytes() == kept
+    shutil.rmtree(newest)
+    assert train.run(settings(ROW, tmp_path)).exists()
+    assert max(line["update"] for line in lines(folder / "metrics.jsonl")) == 4
+
+
+def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = prepare(settings("sd3_guard_text", tmp_path))
+    assert session.recipe and session.proxy
+    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    rows, times = torch.arange(12), session.policy.times(4)
+    exact = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
+    update.check_on_policy(exact, session.recipe)
+    samples.rollout.mean.copy_(samples.rollout.mean.bfloat16())
+    rounded = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
+    with pytest.raises(GateError, match="keep latents and means in float32"):
+        update.check_on_policy(rounded, session.recipe)
+
+

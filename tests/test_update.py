@@ -1,0 +1,118 @@
+"""One optimiser update: its gradient by two ways, its steps apart, its diagnostics from raw numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from bench_runs import settings
+from torch import Tensor
+
+import baselines
+from bench import diagnostics, train, update
+from bench.experiments import histogram_edges
+from bench.rollout import Samples
+from bench.session import Session, prepare
+from bench.update import StepRecord
+
+ROWS = ("sd3_flow_text", "sd3_guard_text", "sd3_temp_text", "flux_dance_text", "flux_guard_text")
+
+
+def sampled(row: str, folder: Path) -> tuple[Session, Samples]:
+    session = prepare(settings(row, folder))
+    assert session.recipe and session.proxy
+    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    generator = torch.Generator().manual_seed(1)
+    samples.advantages = torch.randn(samples.advantages.shape, generator=generator)
+    with torch.no_grad():
+        for parameter in session.state.parameters:
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return session, samples
+
+
+def gradient_of(session: Session) -> Tensor:
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in session.state.parameters]
+    return torch.cat([g.flatten() for g in grads])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_gradient_is_that_of_the_mean_loss_over_all_trained_transitions(row: str, tmp_path: Path) -> None:
+    session, samples = sampled(row, tmp_path)
+    assert session.recipe
+    rows, times = torch.tensor([0, 1, 4, 7, 11]), session.policy.times(4)
+    update.gradients(session.policy, session.recipe, samples, rows, times, 2, session.ranks)
+    by_steps = gradient_of(session)
+    losses = []
+    for member in rows.tolist():
+        for index in samples.mask[member].nonzero().flatten().tolist():
+            state = samples.rollout.state[member, index][None]
+            cond = samples.conditioning.rows(torch.tensor([samples.members[member].row]))
+            new = session.recipe.step(state, session.policy.velocity(state, times[index][None], cond), times, index)
+            old = session.recipe.old_step(samples.rollout.mean[member, index][None], times, index)
+            following, advantage = samples.rollout.next[member, index][None], samples.advantages[member, index][None]
+            losses.append(baselines.loss(session.recipe, new, old, following, advantage).value)
+    for p in session.state.parameters:
+        p.grad = None
+    torch.stack(losses).mean().backward()
+    whole = gradient_of(session)
+    assert torch.allclose(by_steps, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_each_record_holds_its_own_steps_gradient_norm(tmp_path: Path) -> None:
+    session, samples = sampled("sd3_guard_text", tmp_path)
+    assert session.recipe
+    rows, times = torch.arange(12), session.policy.times(4)
+    records = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
+    for record in records:
+        only = samples.mask.clone()
+        only[:, [s for s in range(3) if s != record.step]] = False
+        alone = Samples(**{**vars(samples), "mask": only})
+        update.gradients(session.policy, session.recipe, alone, rows, times, 6, session.ranks)
+        assert gradient_of(session).norm().item() == pytest.approx(record.grad_norm, rel=1e-5)
+
+
+def test_dance_trains_a_random_part_of_each_members_steps(tmp_path: Path) -> None:
+    session, samples = sampled("flux_dance_text", tmp_path)
+    assert samples.mask.sum(1).tolist() == [int(3 * 0.6)] * 12
+    assert len({tuple(row) for row in samples.mask.tolist()}) > 1
+
+
+def test_the_first_update_of_every_method_is_on_policy(tmp_path: Path) -> None:
+    for row in ROWS:
+        session = prepare(settings(row, tmp_path))
+        assert session.recipe and session.proxy
+        samples = train.sample_epoch(session, session.recipe, session.proxy)
+        times = session.policy.times(4)
+        records = update.gradients(session.policy, session.recipe, samples, torch.arange(12), times, 6, session.ranks)
+        update.check_on_policy(records, session.recipe)
+
+
+def record(log_ratio: list[float], advantage: list[float]) -> StepRecord:
+    return StepRecord(1, torch.tensor(log_ratio), torch.tensor(advantage), 0.5, 2.0)
+
+
+def test_diagnostics_count_clipping_by_side_and_sign() -> None:
+    recipe, times = baselines.RECIPES["flow_grpo"], torch.tensor([1.0, 0.7, 0.4, 0.0])
+    clip = recipe.clip
+    log_ratio = [2 * clip, -2 * clip, 0.5 * clip, 3 * clip, -3 * clip, 0.0]
+    lines = diagnostics.describe([record(log_ratio, [1.0, 1.0, 1.0, -1.0, -1.0, 0.0])], recipe, times)
+    assert (lines["clip_high_positive"], lines["clip_low_positive"]) == ([1], [1])
+    assert (lines["clip_high_negative"], lines["clip_low_negative"]) == ([1], [1])
+    assert (lines["count"], lines["count_positive"], lines["count_negative"]) == ([6], [3], [2])
+    assert lines["std"][0] == pytest.approx(0.7 * math.sqrt(0.7 / 0.3) * math.sqrt(0.3), rel=1e-6)
+    assert diagnostics.summary([record(log_ratio, [0.0] * 6)], lines)["clip/share"] == pytest.approx(4 / 6)
+
+
+def test_histogram_holds_every_transition_in_its_bin() -> None:
+    edges = histogram_edges()
+    values = [-5.0, -3e-4, -2e-8, 0.0, 2e-8, 7e-6, 0.1, 5.0]
+    recipe, times = baselines.RECIPES["flow_grpo"], torch.tensor([1.0, 0.7, 0.4, 0.0])
+    lines = diagnostics.describe([record(values, [1.0] * 8)], recipe, times)
+    bins = [b for b, count in lines["histogram_positive"][0] for _ in range(count)]
+    assert lines["histogram_negative"] == [[]]
+    assert len(bins) == 8
+    for value, where in zip(values, bins, strict=True):
+        inside = min(max(value, edges[0]), edges[-1])
+        assert edges[where] - 1e-12 <= inside <= edges[where + 1] + 1e-12
