@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gold_metrics.torchvision_repair import repair
@@ -17,6 +19,7 @@ from gold_metrics.torchvision_repair import repair
 repair()
 
 from diffusers import DiffusionPipeline  # noqa: E402
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
@@ -76,8 +79,14 @@ class Policy(ABC):
 
     def save_lora(self, folder: Path) -> None:
         """Writes the adapter as `load_lora_weights` of the stock pipeline reads it."""
-        layers = get_peft_model_state_dict(self.transformer)
-        type(self.pipe).save_lora_weights(folder, transformer_lora_layers=layers)
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = type(self.pipe).transformer_name
+        layers = {f"{prefix}.{k}": v.contiguous() for k, v in get_peft_model_state_dict(self.transformer).items()}
+        settings = self.transformer.peft_config["default"].to_dict()
+        listed = {f"{prefix}.{k}": sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
+        # One metadata key, without which alpha would be lost: safetensors writes several in random order.
+        metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
+        save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
 
     @property
     def device(self) -> torch.device:

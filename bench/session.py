@@ -13,7 +13,7 @@ from bench import config, ledger, policy, prompts, rewards, sample
 from bench.checkpoint import State
 from bench.config import Config
 from bench.ema import Ema
-from bench.experiments import Row
+from bench.experiments import Row, find_row
 from bench.policy import Policy
 from bench.prompts import Prompt
 from bench.ranks import Ranks
@@ -53,12 +53,13 @@ def recipe_of(settings: Config, row: Row) -> Recipe | None:
     return replace(recipe, clip=(row.clip or recipe.clip) * settings.clip_scale, noise_level=level)
 
 
-def prepare(settings: Config, row: Row) -> Session:
+def prepare(settings: Config) -> Session:
     """Reads the prompts, loads the scorers and the pipeline and adds the adapter.
 
     Raises:
-        PromptError, PolicyError, ConfigError, OSError: something that the run needs is missing or does not fit.
+        RowError, PromptError, PolicyError, ConfigError, OSError: something that the run needs is missing or does not fit.
     """
+    row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
     check_groups(settings, recipe)
     ranks = Ranks()

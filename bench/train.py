@@ -101,7 +101,7 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
     session.record.append(
         "metrics",
         {
-            "update": session.state.update,
+            "update": session.state.update + 1,  # the update that these rewards lead to
             "epoch": epoch,
             "proxy/reward": everyones.mean().item(),
             "proxy/reward_std": everyones.std().item(),
@@ -176,7 +176,7 @@ def run(settings: Config) -> Path:
             if (folder / "run.json").exists() and ledger.read(folder).finished:
                 print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
                 return folder
-            session = prepare(settings, row)
+            session = prepare(settings)
             session.record.begin(provenance.describe(session))
             train(session)
             mirror(session)

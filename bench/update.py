@@ -60,6 +60,7 @@ def gradients(
         ranks: the processes that share the run; records are of all of them, on every rank.
     """
     parameters = trainable(policy)
+    _take_gradient(parameters)  # what an earlier update left
     total = torch.zeros(sum(p.numel() for p in parameters), device=policy.device)
     transitions = ranks.sum(samples.mask[rows].sum().to(total))
     records = []
