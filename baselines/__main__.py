@@ -44,9 +44,7 @@ def table(recipes: Iterable[Recipe], keys: Iterable[str]) -> list[str]:
     rows = [["recipe", *keys]]
     rows += [[row.name, *(str(row.columns()[key]) for key in keys)] for row in recipes]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def changes(base: Recipe, other: Recipe) -> str:

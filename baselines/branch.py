@@ -20,9 +20,7 @@ class Branch(Plan):
     """
 
     @torch.no_grad()
-    def rollout(
-        self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise
-    ) -> Rollout:
+    def rollout(self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise) -> Rollout:
         matching_times(times, initial)
         trunk, visited, finals = self._trunks(initial), [], []
         members = torch.arange(0, len(initial), self.branches, device=initial.device)
@@ -60,8 +58,7 @@ class Branch(Plan):
         """(P, G, S) -> (P, trunks, S, K)."""
         if rewards.ndim != 3 or rewards.shape[1] % self.branches:
             raise ValueError(
-                f"rewards must be (P, G, S) with G a multiple of {self.branches}, "
-                f"found {tuple(rewards.shape)}"
+                f"rewards must be (P, G, S) with G a multiple of {self.branches}, found {tuple(rewards.shape)}"
             )
         prompts, members, steps = rewards.shape
         trunks = rewards.reshape(prompts, members // self.branches, self.branches, steps)
@@ -71,8 +68,7 @@ class Branch(Plan):
         """(P, trunks, S, K) -> (P, G, S)."""
         if advantages.ndim != 4 or advantages.shape[2:] != (candidates, self.branches):
             raise ValueError(
-                f"advantages must be (P, trunks, {candidates}, {self.branches}), "
-                f"found {tuple(advantages.shape)}"
+                f"advantages must be (P, trunks, {candidates}, {self.branches}), found {tuple(advantages.shape)}"
             )
         return advantages.transpose(2, 3).flatten(1, 2)
 

@@ -21,9 +21,7 @@ class Chain(Plan):
             raise ValueError(f"a chain has no branches, found branches={self.branches}; use Branch")
 
     @torch.no_grad()
-    def rollout(
-        self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise
-    ) -> Rollout:
+    def rollout(self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise) -> Rollout:
         matching_times(times, initial)
         members = torch.arange(len(initial), device=initial.device)
         sample, visited, last = initial, [], len(times) - 2

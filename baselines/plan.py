@@ -127,15 +127,11 @@ class Plan(ABC):
         """
         count = int(uniform.shape[1] * self.trained_fraction)
         if count < 1:
-            raise ValueError(
-                f"{self.trained_fraction} of {uniform.shape[1]} steps trains none; sample with more steps"
-            )
+            raise ValueError(f"{self.trained_fraction} of {uniform.shape[1]} steps trains none; sample with more steps")
         return uniform.argsort(dim=1, stable=True).argsort(dim=1) < count
 
     @abstractmethod
-    def rollout(
-        self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise
-    ) -> Rollout:
+    def rollout(self, recipe: Stepper, velocity: Velocity, times: Tensor, initial: Tensor, noise: Noise) -> Rollout:
         """Samples a micro-batch of B members without gradient.
 
         Args:

@@ -52,8 +52,7 @@ class Step:
         """
         if next_sample.shape != self.mean.shape:
             raise ValueError(
-                f"next_sample must have the shape of mean, {tuple(self.mean.shape)}, "
-                f"found {tuple(next_sample.shape)}"
+                f"next_sample must have the shape of mean, {tuple(self.mean.shape)}, found {tuple(next_sample.shape)}"
             )
         squared = (next_sample.detach().to(self.mean) - self.mean).square().flatten(1).mean(1)
         return -squared / (2 * self.std**2) - self.std.log() - 0.5 * math.log(2 * math.pi)

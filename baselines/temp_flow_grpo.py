@@ -14,8 +14,6 @@ BRANCHES = 6  # train_sd3_pr.py and README: branch 4 x exploration 6
 TEMP_FLOW_GRPO = replace(
     FLOW_GRPO,
     name="temp_flow_grpo",
-    plan=Branch(
-        initial=trunk_noise, final=last_x0, branches=BRANCHES
-    ),  # sd3_pipeline_with_logprob_perstep.py
+    plan=Branch(initial=trunk_noise, final=last_x0, branches=BRANCHES),  # sd3_pipeline_with_logprob_perstep.py
     step_weight=noise_aware,  # train_sd3_pr.py:954
 )

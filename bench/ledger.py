@@ -41,7 +41,7 @@ class LedgerError(ValueError):
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: a temporary name, synced, renamed."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
+    with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
         file.write("\n")
         file.flush()
@@ -174,7 +174,7 @@ class Record:
         if not self.writes:
             return
         line = json.dumps(_finite(row), sort_keys=True, allow_nan=False)
-        with open(self.folder / f"{name}.jsonl", "a", encoding="utf-8") as file:
+        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def cut(self, update: int) -> None:

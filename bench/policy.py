@@ -1,4 +1,4 @@
-"""The image generator as a policy: prompt embeddings, velocity, decoding. Backbones differ in sd3.py and flux.py alone."""
+"""The image generator as a policy: prompt embeddings, velocity, decoding. SD3 and Flux are in sd3.py and flux.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is made of: its request, its recipe, the hashes that make runs comparable, the versions of the packages."""
+"""What a run is made of: its request, its recipe, the hashes that make runs comparable, the packages."""
 
 from __future__ import annotations
 

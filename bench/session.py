@@ -57,7 +57,7 @@ def prepare(settings: Config) -> Session:
     """Reads the prompts, loads the scorers and the pipeline and adds the adapter.
 
     Raises:
-        RowError, PromptError, PolicyError, ConfigError, OSError: something that the run needs is missing or does not fit.
+        RowError, PromptError, PolicyError, ConfigError, OSError: what the run needs is missing or does not fit.
     """
     row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]

@@ -14,31 +14,62 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
 from tqdm import tqdm
 
 from bench import config
-from bench.config import Config
-from bench.experiments import TABLE1, TABLE2, Row
+from bench.config import Config, ConfigError
+from bench.experiments import TABLE1, TABLE2, find_row
 
-SUITES: dict[str, list[Row]] = {"table1": list(TABLE1.values()), "ablation": list(TABLE2.values())}
+SUITES = {"table1": list(TABLE1), "ablation": [row.name for row in TABLE2.values()]}
 POLL = 0.5  # seconds
 
 
-def configure(row: Row, overrides: Sequence[str]) -> Config:
+def configure(row: str, overrides: Sequence[str]) -> Config:
     """The configuration of one row."""
     config.register()
     with initialize_config_module("bench.conf", version_base="1.3"):
-        return config.plain(compose("train", [f"row={row.name}", *overrides]))
+        return config.plain(compose("train", [f"row={row}", *overrides]))
 
 
-def _work(settings: Config, log: Path) -> None:
-    """A row in a process of its own."""
+class Job:
+    """One row of a suite: its settings, its process once it runs, and how far its record says it is."""
+
+    def __init__(self, settings: Config) -> None:
+        row = find_row(settings.row)
+        self.name, self.settings = row.name, settings
+        self.folder = config.folder_of(settings, row)
+        self.planned = config.planned_updates(settings, row)
+        self.process: BaseProcess | None = None
+
+    def start(self, context: ForkServerContext) -> None:
+        """Starts the row in a process of its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = context.Process(target=work, args=(self.settings, self.folder / "log.txt"), name=self.name)
+        self.process.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the row's process ended, and not well."""
+        return self.process is not None and bool(self.process.exitcode)
+
+    @property
+    def done(self) -> int:
+        """Updates that the run's status file reports."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int(json.loads((self.folder / "status.json").read_text())["update"])
+        return 0
+
+
+def work(settings: Config, log: Path) -> None:
+    """Trains one row, with its output in `log`."""
     with (
-        open(log, "a", encoding="utf-8", buffering=1) as out,
+        log.open("a", encoding="utf-8", buffering=1) as out,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(out),
     ):
@@ -50,48 +81,23 @@ def _work(settings: Config, log: Path) -> None:
         train.run(settings)
 
 
-def _update_of(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / "status.json").read_text())["update"])
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
-def run(rows: Sequence[Row], overrides: Sequence[str], jobs: int) -> list[Row]:
-    """Runs the rows, `jobs` at a time; returns those that failed."""
-    settings = {row.name: configure(row, overrides) for row in rows}
-    planned = {row.name: config.planned_updates(settings[row.name], row) for row in rows}
-    waiting = sorted(
-        rows, key=lambda row: -planned[row.name]
-    )  # the longest first, so that none is left alone at the end
+def run(jobs: Sequence[Job], at_once: int) -> None:
+    """Runs the jobs, `at_once` at a time, the longest first so that none is left alone at the end."""
+    waiting, running = sorted(jobs, key=lambda job: -job.planned), list[Job]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.train"])
-    running: dict[str, tuple[Row, BaseProcess]] = {}
-    failed: list[Row] = []
-    bar = tqdm(total=sum(planned.values()), unit="update", mininterval=1, dynamic_ncols=True)
+    bar = tqdm(total=sum(job.planned for job in jobs), unit="update", mininterval=1, dynamic_ncols=True)
     while waiting or running:
-        while waiting and len(running) < jobs:
-            row = waiting.pop(0)
-            running[row.name] = (row, _start(context, row, settings[row.name]))
+        while waiting and len(running) < at_once:
+            running.append(waiting.pop(0))
+            running[-1].start(context)
         time.sleep(POLL)
-        for name, (row, process) in list(running.items()):
-            if process.exitcode is not None:
-                del running[name]
-                failed += [row] if process.exitcode else []
-                tqdm.write(f"{name}: {'FAILED' if process.exitcode else 'done'}")
-        done = {name: _update_of(config.folder_of(settings[row.name], row)) for name, row in ((r.name, r) for r in rows)}
-        bar.n = sum(done.values())
-        bar.set_postfix_str(", ".join(f"{name} {done[name]}/{planned[name]}" for name in running))
+        for job in [job for job in running if job.process and job.process.exitcode is not None]:
+            running.remove(job)
+            tqdm.write(f"{job.name}: {f'FAILED, see {job.folder}/log.txt' if job.failed else 'done'}")
+        bar.n = sum(job.done for job in jobs)
+        bar.set_postfix_str(", ".join(f"{job.name} {job.done}/{job.planned}" for job in running))
     bar.close()
-    return failed
-
-
-def _start(context: multiprocessing.context.ForkServerContext, row: Row, settings: Config) -> BaseProcess:
-    folder = config.folder_of(settings, row)
-    folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_work, args=(settings, folder / "log.txt"), name=row.name)
-    process.start()
-    return process
 
 
 def main() -> None:
@@ -104,12 +110,12 @@ def main() -> None:
     began = time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        failed = run(SUITES[args.suite], args.overrides, args.jobs)
-    except ValueError as error:
+        jobs = [Job(configure(row, args.overrides)) for row in SUITES[args.suite]]
+        run(jobs, args.jobs)
+    except (HydraException, ConfigError, OSError) as error:
         sys.exit(f"bench.suite: {error}")
-    for row in failed:
-        print(f"{row.name} failed; its output is in {config.folder_of(configure(row, args.overrides), row)}/log.txt")
-    print(f"{args.suite}: {len(SUITES[args.suite]) - len(failed)} rows in {time.monotonic() - began:.0f} s")
+    failed = [job for job in jobs if job.failed]
+    print(f"{args.suite}: {len(jobs) - len(failed)} of {len(jobs)} rows in {time.monotonic() - began:.0f} s")
     sys.exit(1 if failed else 0)
 
 

@@ -88,9 +88,7 @@ def test_tempflow_loss_with_the_released_constant(record: dict[str, Any]) -> Non
     ("times", "noise_level", "constant"),
     [(OFFICIAL["sd3_sigmas_10"], 0.7, 2.252), (OFFICIAL["flux_sigmas_seq4096_n10"]["sigmas"], 0.9, 1.726)],
 )
-def test_tempflow_weight_normalises_by_the_schedule(
-    times: list[float], noise_level: float, constant: float
-) -> None:
+def test_tempflow_weight_normalises_by_the_schedule(times: list[float], noise_level: float, constant: float) -> None:
     # TempFlow-GRPO writes 2.25 (SD3) and 1.73 (Flux, 1024 px); its author confirms 1 / mean(std).
     recipe = replace(RECIPES["temp_flow_grpo"], noise_level=noise_level)
     step = recipe.step(torch.ones(9, 2), torch.ones(9, 2), torch.tensor(times), torch.arange(9))
@@ -100,9 +98,7 @@ def test_tempflow_weight_normalises_by_the_schedule(
 
 @flow_records
 def test_ratio_norm_is_the_identity_of_noise_and_drift(record: dict[str, Any]) -> None:
-    log_ratio = RECIPES["guard_flow_grpo"].log_ratio(
-        *steps(RECIPES["flow_grpo"], sd3_times(), record["step"])
-    )
+    log_ratio = RECIPES["guard_flow_grpo"].log_ratio(*steps(RECIPES["flow_grpo"], sd3_times(), record["step"]))
     close(log_ratio, record["log_rhat_identity"], atol=5e-8)
 
 

@@ -35,9 +35,7 @@ class World:
         return self.normal(1 + index)
 
     def normal(self, seed: int) -> Tensor:
-        return torch.randn(
-            self.members, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
+        return torch.randn(self.members, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     def rollout(self, recipe: Recipe, times: Tensor) -> Rollout:
         own = self.normal(0)
@@ -103,9 +101,7 @@ def test_branches_are_finished_by_the_ode_each_with_its_own_member() -> None:
         torch.testing.assert_close(rollout.final[:, start], sample, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "forwards", "images"), [(FLOW, 10, 1), (DANCE, 10, 1), (TEMP, 279 / 6, 9)]
-)
+@pytest.mark.parametrize(("recipe", "forwards", "images"), [(FLOW, 10, 1), (DANCE, 10, 1), (TEMP, 279 / 6, 9)])
 def test_cost_is_what_a_rollout_spends(recipe: Recipe, forwards: float, images: int) -> None:
     world = World(12)
     rollout = world.rollout(recipe, SD3)

@@ -49,9 +49,7 @@ def test_the_five_methods_differ_in_columns_only() -> None:
     plan = {"plan.initial", "plan.final"}
     assert all(type(row) is Recipe for row in (RECIPES | ABLATION).values())
     assert differing(FLOW, TEMP) == {"name", "plan", "plan.branches", "step_weight"} | plan
-    assert (
-        differing(FLOW, DANCE) == {"name", "sde", "noise_level", "advantage", "plan.trained_fraction"} | plan
-    )
+    assert differing(FLOW, DANCE) == {"name", "sde", "noise_level", "advantage", "plan.trained_fraction"} | plan
     assert differing(RECIPES["guard_flow_grpo"], RECIPES["guard_dance_grpo"]) == differing(FLOW, DANCE)
 
 

@@ -32,9 +32,7 @@ ClosedForm = Callable[[Transition, Tensor, Tensor, Tensor], Tensor]
 # TempFlowGRPO, which is a constant of the schedule.
 CLOSED_FORMS: dict[str, ClosedForm] = {
     "baseline": lambda at, beta, s, h: beta * (at.drift + s * h.sqrt() * at.noise) / s**2,
-    "temp_reweight": lambda at, beta, s, h: (
-        beta * (h.sqrt() * at.drift + s * h * at.noise) / s / at.new.mean_std
-    ),
+    "temp_reweight": lambda at, beta, s, h: beta * (h.sqrt() * at.drift + s * h * at.noise) / s / at.new.mean_std,
     "guard_reweight": lambda at, beta, s, h: beta * (at.drift + s * h.sqrt() * at.noise) / (s**2 * h),
     "mean_revised": lambda at, beta, s, h: beta * h.sqrt() * at.noise / s,
     "ratio_norm": lambda at, beta, s, h: beta * h * at.noise,
@@ -56,9 +54,7 @@ def test_gradient_scale_is_the_closed_form_of_table_2(name: str, index: int | Te
 
 def test_velocity_gain_is_one_plus_half_a_squared_on_the_flow_sde() -> None:
     at = transition(RECIPES["flow_grpo"], SD3, torch.arange(1, 9), rows=8)
-    torch.testing.assert_close(
-        velocity_gain(at.new.time, at.new.sigma), torch.full((8,), 1 + 0.7**2 / 2).double()
-    )
+    torch.testing.assert_close(velocity_gain(at.new.time, at.new.sigma), torch.full((8,), 1 + 0.7**2 / 2).double())
 
 
 @pytest.mark.parametrize(
@@ -121,9 +117,7 @@ def test_expected_log_ratio_is_minus_the_bias(index: int) -> None:
 def test_log_ratio_spread_is_that_of_noise_times_drift() -> None:
     # Var[log r] = <Delta mu^2> / (D std^2) = 2 m / D; RatioNorm's is <Delta mu^2> / D, free of std.
     at, m = resampled(RECIPES["flow_grpo"], 8, rows=20_000, width=16, change=0.8)
-    assert float(log_r(at.new, at.old, at.next_sample).std()) == pytest.approx(
-        math.sqrt(2 * m / 16), rel=0.02
-    )
+    assert float(log_r(at.new, at.old, at.next_sample).std()) == pytest.approx(math.sqrt(2 * m / 16), rel=0.02)
     wanted = float(at.new.std[0]) * math.sqrt(2 * m / 16)
     assert float(ratio_norm(at.new, at.old, at.next_sample).std()) == pytest.approx(wanted, rel=0.02)
 

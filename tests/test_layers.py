@@ -11,18 +11,20 @@ import baselines
 import bench
 from bench.experiments import ROWS, TABLE1, TABLE2
 
-
 SOURCES = sorted(Path(bench.__file__).parent.rglob("*.py"))
 
 
-def compared_names(node: ast.AST) -> set[str]:
-    return {n.attr if isinstance(n, ast.Attribute) else n.id for n in ast.walk(node) if isinstance(n, ast.Attribute | ast.Name)}
+# What would tell one method from another: a name from the tables, or an attribute that holds one.
+NAMES = {*baselines.RECIPES, *baselines.ABLATION, *(row.method for row in ROWS.values()), *ROWS}
+TELLING = ("row.name", "row.method", "row.setting", "row.recipe", "recipe.name")
 
 
 def mentions_a_method(test: ast.expr) -> bool:
-    texts = {n.value for n in ast.walk(test) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-    methods = {*baselines.RECIPES, *baselines.ABLATION, *(row.method for row in ROWS.values())}
-    return bool(texts & methods) or "name" in compared_names(test) & {"name"} and "recipe" in compared_names(test)
+    comparisons = [node for node in ast.walk(test) if isinstance(node, ast.Compare)]
+    parts = [part for comparison in comparisons for part in ast.walk(comparison)]
+    texts = {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    attributes = [ast.unparse(part) for part in parts if isinstance(part, ast.Attribute)]
+    return bool(texts & NAMES) or any(attribute.endswith(TELLING) for attribute in attributes)
 
 
 def test_nothing_in_bench_branches_on_the_method() -> None:
@@ -33,6 +35,12 @@ def test_nothing_in_bench_branches_on_the_method() -> None:
         if isinstance(node, ast.If | ast.IfExp | ast.While) and mentions_a_method(node.test)
     ]
     assert not branches
+
+
+def test_a_branch_on_the_method_would_be_seen() -> None:
+    for code in ("x.recipe.name == 'y'", "row.method != other", "name == 'temp_flow_grpo'", "'FlowGRPO' in words"):
+        assert mentions_a_method(ast.parse(code, mode="eval").body)
+    assert not mentions_a_method(ast.parse("row.recipe and row.backbone == 'sd3'", mode="eval").body)
 
 
 def test_every_row_names_a_recipe_that_exists() -> None:

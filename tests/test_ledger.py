@@ -33,7 +33,14 @@ def made(root: Path, updates: int = 4) -> Path:
         record.append("metrics", at | {"proxy/reward": update / 10, "grad/norm": math.inf})
         record.append(
             "diagnostics",
-            at | {"inner": (update - 1) % 2, "steps": [0, 1], "log_ratio_mean": [0.0, -0.5], "log_ratio_std": [0.1, math.nan], "grad_norm": [1.0, 2.0]},
+            at
+            | {
+                "inner": (update - 1) % 2,
+                "steps": [0, 1],
+                "log_ratio_mean": [0.0, -0.5],
+                "log_ratio_std": [0.1, math.nan],
+                "grad_norm": [1.0, 2.0],
+            },
         )
     record.status("finished", updates, updates)
     return folder

@@ -126,5 +126,3 @@ def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
     rounded = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
     with pytest.raises(GateError, match="keep latents and means in float32"):
         update.check_on_policy(rounded, session.recipe)
-
-

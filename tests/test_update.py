@@ -74,7 +74,7 @@ def test_each_record_holds_its_own_steps_gradient_norm(tmp_path: Path) -> None:
 
 
 def test_dance_trains_a_random_part_of_each_members_steps(tmp_path: Path) -> None:
-    session, samples = sampled("flux_dance_text", tmp_path)
+    _, samples = sampled("flux_dance_text", tmp_path)
     assert samples.mask.sum(1).tolist() == [int(3 * 0.6)] * 12
     assert len({tuple(row) for row in samples.mask.tolist()}) > 1
 
