@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench import noise, prompts
 
 if TYPE_CHECKING:
-    from bench.train import Session
+    from bench.session import Session
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "numpy", "safetensors")
 

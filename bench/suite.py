@@ -68,16 +68,15 @@ class Job:
 
 def work(settings: Config, log: Path) -> None:
     """Trains one row, with its output in `log`."""
-    with (
-        log.open("a", encoding="utf-8", buffering=1) as out,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(out),
-    ):
-        import torch
+    import torch
 
-        from bench import train
+    from bench import train
 
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(log.open("a", encoding="utf-8", buffering=1))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(out))
         train.run(settings)
 
 

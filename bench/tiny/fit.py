@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ SAVE_EVERY = 200  # steps
 KL_WEIGHT = 1e-5
 DROP_PROMPT = 0.1  # share of empty prompts, so that classifier-free guidance can be switched on
 GUIDANCE_RANGE = (1.0, 5.0)  # the Flux transformer's guidance input is drawn from here and carries no meaning
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def fit(name: str, model: nn.Module, loss: Callable[[int], Tensor], steps: int, 
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / 100) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
-    parts = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = _resume(folder / f"{name}.pt", parts)
     bar = tqdm(range(first, steps), name, initial=first, total=steps, mininterval=5)
     for step in bar:
@@ -84,18 +88,18 @@ def fit(name: str, model: nn.Module, loss: Callable[[int], Tensor], steps: int, 
 
 
 @torch.no_grad()
-def _average(averages: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+def _average(averages: Tensors, current: Tensors, n: Tensor | int) -> None:
     """Exponential average whose memory grows with the fit, so that its first weights are forgotten."""
     torch._foreach_lerp_(averages, current, 1 - min(EMA_DECAY, (1 + int(n)) / (10 + int(n))))
 
 
-def _save(path: Path, parts: dict[str, nn.Module], step: int) -> None:
+def _save(path: Path, parts: dict[str, Any], step: int) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
     partial.replace(path)
 
 
-def _resume(path: Path, parts: dict[str, nn.Module]) -> int:
+def _resume(path: Path, parts: dict[str, Any]) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
