@@ -10,3 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 torch.set_num_threads(1)
+
+from gold_metrics.torchvision_repair import repair  # noqa: E402
+
+# Before any test imports diffusers or transformers: with a CPU build of torch they fail beside a CUDA torchvision.
+repair()

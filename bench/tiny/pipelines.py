@@ -7,7 +7,12 @@ positions, double and single blocks and a guidance embedding as FLUX.1-dev has t
 from __future__ import annotations
 
 import torch
-from diffusers import (
+
+from gold_metrics.torchvision_repair import repair
+
+repair()
+
+from diffusers import (  # noqa: E402
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -15,7 +20,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import (
+from transformers import (  # noqa: E402
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -25,8 +30,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from bench.tiny.render import SIDE
-from bench.tiny.tokens import CLIP_LENGTH, clip_tokenizer, t5_tokenizer
+from bench.tiny.render import SIDE  # noqa: E402
+from bench.tiny.tokens import CLIP_LENGTH, clip_tokenizer, t5_tokenizer  # noqa: E402
 
 LATENT_CHANNELS = 8
 LATENT_SIDE = SIDE // 4
