@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.ema import Ema
-from bench.ledger import write_json
+from bench.record import write_json
 
 KEEP = 2  # checkpoints; the newest, and one to fall back on
 

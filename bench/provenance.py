@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import noise, prompts
+from bench.config import Config
+from bench.record import LedgerError
 
 if TYPE_CHECKING:
     from bench.session import Session
@@ -46,6 +48,33 @@ def describe(session: Session) -> dict[str, Any]:
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "config": asdict(config),
     }
+
+
+# Settings that change no number of a run, and paths: what is behind them is in the hashes.
+FREE = {"force", "runs", "suite", "tracking", "prompts", "weights"}
+
+
+def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:
+    """Whether the run that `info` describes was asked for with these settings.
+
+    Raises:
+        LedgerError: it was not; going on would mix two runs, skipping it would show one for the other.
+    """
+    then, now = (flatten(config) for config in (info["config"], asdict(settings)))
+    changed = [key for key in now | then if then.get(key) != now.get(key) and not FREE & {*key.split(".")}]
+    if changed:
+        shown = ", ".join(f"{key} was {then.get(key)}, now {now.get(key)}" for key in changed[:3])
+        raise LedgerError(
+            f"the run in {folder} has other settings ({shown}); FORCE=1 repeats it, runs= puts this one elsewhere"
+        )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def hashes(session: Session) -> dict[str, str]:

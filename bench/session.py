@@ -9,7 +9,7 @@ import torch
 
 import baselines
 from baselines.recipe import Recipe
-from bench import config, ledger, policy, prompts, rewards, sample
+from bench import config, policy, prompts, rewards, sample
 from bench.checkpoint import State
 from bench.config import Config
 from bench.ema import Ema
@@ -17,6 +17,7 @@ from bench.experiments import Row, find_row
 from bench.policy import Policy
 from bench.prompts import Prompt
 from bench.ranks import Ranks
+from bench.record import Record
 from gold_metrics.scorer import Scorer
 
 
@@ -36,7 +37,7 @@ class Session:
     proxy: Scorer | None
     policy: Policy
     state: State
-    record: ledger.Record
+    record: Record
     train_prompts: list[Prompt]
     eval_prompts: list[Prompt]
     ranks: Ranks
@@ -75,7 +76,7 @@ def prepare(settings: Config) -> Session:
         proxy=rewards.load(row.task, settings.scale) if row.task else None,
         policy=loaded,
         state=_fresh_state(settings, loaded, backbone.lora),
-        record=ledger.Record(config.folder_of(settings, row), writes=ranks.first),
+        record=Record(config.folder_of(settings, row), writes=ranks.first),
         train_prompts=train_prompts,
         eval_prompts=eval_prompts,
         ranks=ranks,

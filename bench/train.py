@@ -23,6 +23,7 @@ from bench.config import Config
 from bench.experiments import RowError, find_row
 from bench.noise import Coordinates
 from bench.policy import PolicyError
+from bench.record import LedgerError, clear, make_folder
 from bench.rollout import Samples
 from bench.session import Session, prepare
 from gold_metrics.scorer import Scorer
@@ -32,7 +33,7 @@ KNOWN_ERRORS = (
     config.ConfigError,
     PolicyError,
     prompts.PromptError,
-    ledger.LedgerError,
+    LedgerError,
     checkpoint.CheckpointError,
     update.GateError,
     rollout.RewardError,
@@ -167,21 +168,24 @@ def run(settings: Config) -> Path:
         RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
     """
     row = find_row(settings.row)
-    folder = ledger.make_folder(config.folder_of(settings, row))
+    folder = make_folder(config.folder_of(settings, row))
     session = None
     try:
         with FileLock(folder / ".lock", timeout=0):
             if settings.force:
-                ledger.clear(folder)
-            if (folder / "run.json").exists() and ledger.read(folder).finished:
-                print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
-                return folder
+                clear(folder)
+            if (folder / "run.json").exists():
+                earlier = ledger.read(folder)
+                provenance.check_same(earlier.info, settings, folder)
+                if earlier.finished:
+                    print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
+                    return folder
             session = prepare(settings)
             session.record.begin(provenance.describe(session))
             train(session)
             mirror(session)
     except Timeout as error:
-        raise ledger.LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
+        raise LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
     except BaseException as error:
         if session:
             _give_up(session, error)

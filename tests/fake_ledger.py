@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row, histogram_edges
-from bench.ledger import Record, write_json
+from bench.record import Record, write_json
 
 # Flow times of diffusers' FlowMatchEuler schedule for SD3.5, 10 steps, shift 3.
 TIMES = (1, 0.96013, 0.91335, 0.85769, 0.79037, 0.70728, 0.60215, 0.46488, 0.27805, 0.00893, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import ledger
-from bench.ledger import LedgerError, Record
+from bench.record import LedgerError, Record, read_lines
 
 INFO = {
     "run_id": "tiny/sd3_flow_text/seed0",
@@ -50,10 +50,10 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_line_is_named(tmp_path: Path)
     path = made(tmp_path) / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    assert [row["update"] for row in ledger.read_lines(path)] == [1, 2, 3]
+    assert [row["update"] for row in read_lines(path)] == [1, 2, 3]
     path.write_bytes(whole.replace(b'"update": 2}', b'"update": 2'))
     with pytest.raises(LedgerError, match=r"metrics\.jsonl, line 2 is damaged"):
-        ledger.read_lines(path)
+        read_lines(path)
 
 
 def test_cutting_keeps_what_came_before_byte_for_byte(tmp_path: Path) -> None:
@@ -61,13 +61,13 @@ def test_cutting_keeps_what_came_before_byte_for_byte(tmp_path: Path) -> None:
     before = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     Record(folder).cut(2)
     assert (folder / "metrics.jsonl").read_bytes() == b"".join(before[:2])
-    assert {row["update"] for row in ledger.read_lines(folder / "diagnostics.jsonl")} == {1, 2}
+    assert {row["update"] for row in read_lines(folder / "diagnostics.jsonl")} == {1, 2}
 
 
 def test_numbers_come_back_exactly_and_what_is_not_finite_as_nothing(tmp_path: Path) -> None:
     record = Record(tmp_path)
     record.append("metrics", {"update": 1, "x": 0.1 + 0.2, "y": math.nan})
-    assert ledger.read_lines(tmp_path / "metrics.jsonl") == [{"update": 1, "x": 0.1 + 0.2, "y": None}]
+    assert read_lines(tmp_path / "metrics.jsonl") == [{"update": 1, "x": 0.1 + 0.2, "y": None}]
 
 
 def test_diagnostics_are_spread_over_the_steps(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import torch
 from bench_runs import lines, settings
 from filelock import FileLock
 
-from bench import train, update
+from bench import provenance, train, update
 from bench.checkpoint import CheckpointError
 from bench.config import ConfigError
 from bench.experiments import RowError
-from bench.ledger import LedgerError
 from bench.policy import PolicyError
 from bench.prompts import PromptError
+from bench.record import LedgerError
 from bench.session import prepare
 from bench.update import GateError
 
@@ -88,7 +88,7 @@ def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that stopped after its first epoch: two updates, one checkpoint, no end."""
     folder = tmp_path_factory.mktemp("half")
     session = prepare(settings(ROW, folder))
-    session.record.begin({"run_id": "half"})
+    session.record.begin(provenance.describe(session))
     session.updates = 2
     train.train(session)
     session.record.status("running", 2, 4)
@@ -111,6 +111,11 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(half_done: Path, tmp_
     shutil.rmtree(newest)
     assert train.run(settings(ROW, tmp_path)).exists()
     assert max(line["update"] for line in lines(folder / "metrics.jsonl")) == 4
+
+
+def test_a_run_with_other_settings_is_neither_continued_nor_shown(half_done: Path) -> None:
+    with pytest.raises(LedgerError, match=r"other settings \(optim\.rate was 0\.003, now 0\.5\); FORCE=1 repeats it"):
+        train.run(settings(ROW, half_done, "optim.rate=0.5"))
 
 
 def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(

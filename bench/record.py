@@ -1,0 +1,111 @@
+"""The writing side of a run's folder: append-only lines, atomic JSON, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+METRIC_FILES = ("metrics.jsonl", "diagnostics.jsonl")
+
+
+class LedgerError(ValueError):
+    """A record cannot be read or written; the message names the file and what to do."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON atomically: a temporary name, synced, renamed."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; a torn last line, left by a kill, is dropped.
+
+    Raises:
+        LedgerError: a line before the last cannot be read.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise LedgerError(f"{path}, line {number} is damaged ({error}); delete it or run the row again") from error
+    return rows
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        LedgerError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no permission")
+    except OSError as error:
+        reason = error.strerror or error
+        raise LedgerError(f"run folder {folder} cannot be written: {reason}; choose another runs=") from error
+    return folder
+
+
+def clear(folder: Path) -> None:
+    """Forgets a run: removes everything from its folder but the lock and the log that may be in use."""
+    for path in folder.iterdir():
+        if path.name not in (".lock", "log.txt"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class Record:
+    """The writing side of one run folder."""
+
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, info: dict[str, Any]) -> None:
+        """What was asked: run.json."""
+        if self.writes:
+            write_json(self.folder / "run.json", info)
+
+    def status(self, state: str, update: int, of: int, error: str | None = None) -> None:
+        """State is running, finished, failed or preempted."""
+        if self.writes:
+            write_json(self.folder / "status.json", {"state": state, "update": update, "of": of, "error": error})
+
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Adds one line to `name`.jsonl; floats as their shortest exact decimals, non-finite ones as null."""
+        if not self.writes:
+            return
+        line = json.dumps(_finite(row), sort_keys=True, allow_nan=False)
+        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def cut(self, update: int) -> None:
+        """Drops what was logged after `update`, so that a resumed run logs each update once."""
+        paths = [self.folder / name for name in METRIC_FILES] if self.writes else []
+        for path in (p for p in paths if p.exists()):
+            kept = [row for row in read_lines(path) if row["update"] <= update]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), encoding="utf-8")
+            partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
