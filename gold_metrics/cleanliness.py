@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from gold_metrics.scorer import Entry, Picture, Score
 from gold_metrics.tiny_parts import SMALLEST
-from gold_metrics.tiny_world import Array, World, shipped, unmix
+from gold_metrics.tiny_world import Array, World, belongs, shipped, unmix
 
 # Our choice: an error of 16 of 255 units costs a factor of e, so that a decoder's softness (about 8) lies in mid-range.
 SCALE = 16.0
@@ -58,6 +58,10 @@ class Cleanliness:
     def definition(self) -> dict[str, Any]:
         """Version, constants and the world's data file."""
         return {"scorer": self.name, "version": 1, "world": self.world.sha256, **CONSTANTS}
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether the entry is of the little world."""
+        return belongs(entry)
 
     def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
         """N scores in [0, 1]; the entries are not looked at."""

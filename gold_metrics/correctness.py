@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from gold_metrics import tiny_parts
 from gold_metrics.scorer import Entry, Picture, Score, missing
 from gold_metrics.tiny_parts import Thing
-from gold_metrics.tiny_world import Segmentation, World, segment, shipped
+from gold_metrics.tiny_world import Segmentation, World, belongs, segment, shipped
 
 
 class Correctness:
@@ -33,6 +33,10 @@ class Correctness:
     def definition(self) -> dict[str, Any]:
         """Version, thresholds and the world's data file."""
         return {"scorer": self.name, "version": 1, "world": self.world.sha256, **tiny_parts.THRESHOLDS}
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether the entry is of the little world."""
+        return belongs(entry)
 
     def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
         """N scores in [0, 1]; NaN for an entry without a target."""

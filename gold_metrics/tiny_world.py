@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gold_metrics.scorer import Picture
+from gold_metrics.scorer import Entry, Picture
 
 Array = NDArray[np.float64]
 
 DATA = "tiny_world.json"
 INK = "ink"
+FAMILIES = ("objects", "text")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class World:
         paint_colors: (K, C, 3), what each paint is on each background (the ink depends on it).
         letters: the alphabet, as a string of L letters.
         glyphs: the letters as painted, bool (L, height, width) in pixels.
+        unit_sizes: square root of a shape's area when its radius is 1, by the shape's name.
         statistics: what was measured on real pictures; see `bench.tiny.statistics`.
         sha256: of the data file, for the scorers' definitions.
     """
@@ -42,6 +44,7 @@ class World:
     paint_colors: Array
     letters: str
     glyphs: NDArray[np.bool_]
+    unit_sizes: dict[str, float]
     statistics: dict[str, Any]
     sha256: str = ""
 
@@ -57,9 +60,15 @@ class World:
             paint_colors=np.array([[*palette, data["ink"][name]] for name in names], dtype=np.float64),
             letters="".join(data["glyphs"]),
             glyphs=np.kron(np.array(dots), np.ones((1, data["glyph_scale"], data["glyph_scale"]))) > 0,
+            unit_sizes=data["unit_sizes"],
             statistics=data.get("statistics", {}),
             sha256=sha256,
         )
+
+
+def belongs(entry: Entry) -> bool:
+    """Whether an entry is of the little world, as far as can be told: its target is of a known family, or forgotten."""
+    return entry.target is None or entry.target.get("family") in FAMILIES
 
 
 @functools.cache

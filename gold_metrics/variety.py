@@ -11,11 +11,12 @@ import numpy as np
 
 from gold_metrics import tiny_parts
 from gold_metrics.scorer import Entry, Picture, Score, by_prompt, missing
-from gold_metrics.tiny_world import Array, Segmentation, World, segment, shipped
+from gold_metrics.tiny_parts import Thing
+from gold_metrics.tiny_world import Array, Segmentation, World, belongs, segment, shipped
 
-# Our choices: what a decoder or noise changes without anyone having meant it, in pixels of place and of size.
+# Our choices: what a decoder or noise changes without anyone having meant it, in pixels of place and of radius.
 UNSEEN_PLACE = 0.5
-UNSEEN_SIZE = 0.25
+UNSEEN_SIZE = 0.15
 
 # Our choice: just under half of the 47.4 units between the two nearest backgrounds.
 BACKGROUND_ERROR = 23.0
@@ -27,9 +28,10 @@ class Variety:
     """Mean over background, place and size of the pictures' spread, as a share of the renderer's.
 
     The spread of an aspect is the mean difference of two pictures of the set: whether their backgrounds differ, by how
-    many pixels their things lie and measure apart. It is divided by the lower quartile of the renderer's own spread for
-    that category and set size, and capped at 1: a real set scores 1 as a rule. Pictures that show none of the target's
-    things differ from nothing. Sets of two or three pictures are judged leniently: their real spread varies widely.
+    many pixels their things lie apart and differ in radius. It is divided by the lower quartile of the renderer's own
+    spread for that category and set size, and capped at 1: a real set scores 1 as a rule. Pictures that show none of
+    the target's things differ from nothing. Sets of two or three pictures are judged leniently: their real spread
+    varies widely.
     """
 
     name: ClassVar[str] = "variety"
@@ -52,6 +54,10 @@ class Variety:
             **constants,
             **tiny_parts.THRESHOLDS,
         }
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether the entry is of the little world."""
+        return belongs(entry)
 
     def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
         """A score in [0, 1] per prompt; NaN for a prompt without a target or with a single picture."""
@@ -99,7 +105,10 @@ def differences(images: Sequence[Picture], target: dict[str, Any], world: World)
 
 
 def _layout(seen: Segmentation, target: dict[str, Any], world: World) -> Array:
-    """x, y and size of each of the target's K things, (K, 3); NaN where the picture does not show it."""
+    """x, y and radius of each of the target's K things, (K, 3); NaN where the picture does not show it.
+
+    The radius is the area's, given the shape: a wrong shape, which is larger or smaller, is no other size.
+    """
     absent = (np.nan,) * 3
     if target["family"] == "text":
         letters, _ = tiny_parts.letters(seen, world)
@@ -108,7 +117,11 @@ def _layout(seen: Segmentation, target: dict[str, Any], world: World) -> Array:
         return np.array([(*np.mean([(letter.x, letter.y) for letter in letters], axis=0), 0.0)])
     found = [thing for thing in tiny_parts.things(seen, world) if thing.shape]
     chosen = tiny_parts.assign(tiny_parts.wanted(target), found)
-    return np.array([absent if thing is None else (thing.x, thing.y, thing.size) for thing, _ in chosen])
+    return np.array([absent if thing is None else _place(thing, world) for thing, _ in chosen])
+
+
+def _place(thing: Thing, world: World) -> tuple[float, float, float]:
+    return thing.x, thing.y, thing.size / world.unit_sizes[thing.shape]
 
 
 def _exchanges(target: dict[str, Any]) -> list[tuple[int, ...]]:

@@ -77,7 +77,7 @@ def test_an_empty_picture_scores_nothing() -> None:
 
 @pytest.mark.parametrize("color", [render.INK["white"], RED])
 def test_a_blot_beside_the_letters_costs_as_much_as_a_letter_too_many(color: tuple[int, int, int]) -> None:
-    seed = next(seed for seed in range(99) if (paint(text("K7"), seed)[20:] == WHITE).all())
+    seed = next(seed for seed in range(99) if (paint(text("K7"), seed)[22:] == WHITE).all())
     picture = paint(text("K7"), seed)
     assert judged(picture, text("K7")) == 1
     picture[24:29, 13:18] = color

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import gold_metrics
 from bench.tiny import grammar, render
@@ -16,6 +17,7 @@ from gold_metrics.cleanliness import render_error
 from gold_metrics.tiny_world import DATA, World
 from gold_metrics.variety import ASPECTS, differences
 
+SHIPPED = Path(gold_metrics.__file__).parent / "data" / DATA
 SEED = 20251022
 PROMPTS = 24  # per category, evenly spaced in the grammar's order
 PICTURES = 64  # per prompt
@@ -38,9 +40,17 @@ def constants() -> dict[str, Any]:
         "palette": render.PALETTE,
         "backgrounds": render.BACKGROUNDS,
         "ink": render.INK,
+        "unit_sizes": {shape: unit_size(shape) for shape in render.DISTANCE},
         "glyph_scale": render.GLYPH_SCALE,
         "glyphs": {letter: render.GLYPHS[letter].split() for letter in grammar.ALPHABET},
     }
+
+
+def unit_size(shape: str) -> float:
+    """Square root of the area of a shape of radius 1, from the largest one that the renderer paints."""
+    radius = max(high for _, high in render.RADIUS.values())
+    cover = np.clip(0.5 - render.DISTANCE[shape](render.SIDE / 2, render.SIDE / 2, radius), 0, 1)
+    return round(float(np.sqrt(cover.sum())) / radius, 4)
 
 
 def by_category() -> dict[str, list[grammar.Target]]:
@@ -90,20 +100,27 @@ def statistics() -> dict[str, Any]:
     world = World.from_data(data)
     errors: list[float] = []
     spread: dict[str, Any] = {"set_sizes": SET_SIZES}
-    for index, (category, targets) in enumerate(by_category().items()):
+    for index, (category, targets) in enumerate(tqdm(by_category().items(), "measuring the renderer", leave=False)):
         own, spread[category] = measure(targets, world, (SEED, index))
         errors += own
     free = round(float(np.quantile(errors, ERROR_QUANTILE)), 4)
     return {**data, "statistics": {"render_error": free, "spread": spread}}
 
 
-def main() -> None:
-    default = Path(gold_metrics.__file__).parent / "data" / DATA
-    parser = argparse.ArgumentParser(prog="python -m bench.tiny.statistics", description=__doc__)
-    parser.add_argument("--out", type=Path, default=default, help="default: where the oracles read it")
-    path = parser.parse_args().out
+def write(path: Path) -> None:
+    """Measures the renderer and writes the data file, replaced in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(statistics(), indent=1) + "\n", encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(statistics(), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tiny.statistics", description=__doc__)
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="default: where the oracles read it")
+    path = parser.parse_args().out
+    write(path)
     print(f"wrote {path}")
 
 
