@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EPILOG = """An image set is a folder of PNGs with a manifest.jsonl: one JSON object per image with file, sha256,
-prompt_id, prompt, seed and target (or null). Exit status: 0 all scored, 1 some scores are missing (they are NaN with a
-reason; the others are written), 2 nothing could be scored."""
+prompt_id, prompt, seed and target (or null). A scorer leaves out what it is not for. Exit status: 0 all scored, 1 some
+scores are missing (they are NaN with a reason; the others are written), 2 nothing could be scored."""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -66,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         frame = judged(image_set, scorers, args.out)
     except (KeyError, ImageSetError, OSError) as error:
         print(f"gold_metrics: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 2
+    for name in {scorer.name: None for scorer in scorers}:
+        if name not in frame["scorer"].array:
+            print(f"gold_metrics: {name} left out: no image here is of the kind that it judges", file=sys.stderr)
+    if frame.empty:
         return 2
     for reason in frame.loc[frame["score"].isna(), "reason"].unique():
         print(f"gold_metrics: not scored: {reason}", file=sys.stderr)

@@ -25,6 +25,7 @@ Progress = Callable[[int], object]
 def judge(image_set: ImageSet, scorers: Sequence[Scorer], progress: Progress | None = None) -> pd.DataFrame:
     """Every score of every scorer: one row per image, or per prompt for a scorer of sets.
 
+    An entry that does not fit a scorer has no row of it: such an image is not missing, it was never to be scored.
     An image that could not be read has NaN and its fault as reason in each per-image scorer; a set is judged by the
     images that could be read. Rows of sets have no image and no seed; their image_sha256 is the hash of their
     images' hashes.
@@ -51,8 +52,20 @@ def judge(image_set: ImageSet, scorers: Sequence[Scorer], progress: Progress | N
 def _rows(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iterator[tuple[Any, ...]]:
     who = (scorer.name, definition_hash(scorer.definition))
     judged = _judge_sets if scorer.per == "set" else _judge_images
-    for subject, score in judged(image_set, scorer, progress):
+    fitting = _fitting(image_set, scorer)
+    progress(len(image_set.entries) - len(fitting.entries))
+    for subject, score in judged(fitting, scorer, progress):
         yield (*subject, *who, score.value, score.reason)
+
+
+def _fitting(image_set: ImageSet, scorer: Scorer) -> ImageSet:
+    """The part of the image set that the scorer is for."""
+    kept = [index for index, entry in enumerate(image_set.entries) if scorer.fits(entry)]
+    return ImageSet(
+        tuple(image_set.images[index] for index in kept),
+        tuple(image_set.entries[index] for index in kept),
+        tuple(image_set.faults[index] for index in kept),
+    )
 
 
 def _judge_images(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iterator[tuple[Any, Score]]:

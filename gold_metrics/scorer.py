@@ -82,12 +82,20 @@ class Scorer(Protocol):
         """Everything that the number depends on besides the images: JSON data. See `definition_hash`."""
         ...
 
+    def fits(self, entry: Entry) -> bool:
+        """Whether the entry is of the kind that this judge is for.
+
+        What does not fit gets no row; what fits and cannot be scored gets NaN with its reason. A forgotten target is
+        such a fault, not another kind.
+        """
+        ...
+
     def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
         """Scores in the order of their subjects.
 
         Args:
             images: N pictures, uint8 (height, width, 3).
-            entries: the N manifest entries, in the same order.
+            entries: the N manifest entries, in the same order; all of them fit.
 
         Returns:
             With `per == "image"` N scores; with `per == "set"` one score per key of `by_prompt(entries)`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ class Brightness:
     range: ClassVar[tuple[float, float]] = (0.0, 255.0)
     per: ClassVar[Literal["image", "set"]] = "image"
     definition: ClassVar[dict[str, Any]] = {"scorer": "brightness"}
+
+    def fits(self, entry: Entry) -> bool:
+        return entry.prompt != "of another kind"
 
     def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
         return [Score(float(image.mean())) for image in images]
@@ -64,6 +68,35 @@ def test_a_broken_image_is_nan_with_its_fault_and_leaves_the_others() -> None:
     assert frame["score"].isna().tolist() == [True, False, False, True, False, False, False]
     assert frame["score"].dropna().tolist() == [1, 2, 4, 5, 6]
     assert frame["reason"].tolist() == ["gone", "", "", "gone", "", "", ""]
+
+
+@pytest.mark.parametrize("per", ["image", "set"])
+def test_what_does_not_fit_has_no_row_and_moves_no_other(per: Literal["image", "set"]) -> None:
+    class Counted(Brightness):
+        def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
+            return super().score(images, entries)[: 1 if self.per == "set" else None]
+
+    scorer = Counted()
+    scorer.per = per  # type: ignore[misc]
+    there = plain(7, broken=[0, 3])
+    entries = tuple(dataclasses.replace(e, prompt="of another kind" if e.seed % 3 == 0 else "p") for e in there.entries)
+    frame = judge(ImageSet(there.images, entries, there.faults), [scorer])
+    assert frame["prompt_id"].tolist() == (["p1", "p2"] if per == "set" else ["p1", "p2"] * 2)
+    assert frame["score"].tolist() == [1, 2] if per == "set" else [1, 2, 4, 5]
+
+
+def test_a_set_of_another_kind_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = Entry("a.png", "", "p", "two cats", 0, {"tag": "counting", "include": []})
+    write(tmp_path / "set", [np.zeros((32, 32, 3), dtype=np.uint8)], [entry])
+    assert main([str(tmp_path / "set"), "--out", str(tmp_path / "s.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert all(f"{name} left out" in error for name in gold_metrics.ORACLES)
+
+
+def test_a_forgotten_target_is_counted_as_missing_and_not_left_out() -> None:
+    frame = judge(plain(6), [gold_metrics.load("correctness"), gold_metrics.load("variety")])
+    assert frame["score"].isna().all() and len(frame) == 6 + 3
+    assert frame["reason"].str.contains("target").all()
 
 
 def test_a_prompt_without_any_readable_image_is_counted_as_missing(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from bench.rewards.geneval import GenEval, Thing, grade, relations
 from bench.tiny.grammar import colors_prompts, objects_prompts
@@ -42,6 +43,15 @@ def with_object(target: Target, **change: Any) -> Target:
 def test_real_renders_of_each_category_earn_full_marks(category: str) -> None:
     targets = targets_of(category, 250)
     assert (values(paint(targets), targets) == 1).mean() >= 0.98
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_softness_and_noise_of_a_decoder_cost_next_to_nothing(category: str) -> None:
+    targets = targets_of(category, 250)
+    soft = ndimage.gaussian_filter(paint(targets).astype(np.float64), (0, 0.7, 0.7, 0), mode="nearest")
+    noisy = soft + 8 * np.random.default_rng(2).standard_normal(soft.shape)
+    images = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    assert (values(images, targets) == 1).mean() > 0.95
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_it_can_be_exploited_by_objects_of_colors_that_nobody_asked_for() -> Non
 
 
 def test_specks_below_ten_pixels_are_not_objects() -> None:
-    target = {"objects": [{"color": "red", "shape": "square", "count": 1}], "relation": None}
+    target = {"family": "objects", "objects": [{"color": "red", "shape": "square", "count": 1}], "relation": None}
     image = np.full((1, 32, 32, 3), 242, dtype=np.uint8)
     image[0, 10:20, 10:20] = PALETTE["red"]
     image[0, 2:5, 2:5] = PALETTE["red"]

@@ -61,6 +61,20 @@ def test_batches_of_one_and_of_all_agree(proxy: Proxy, pictures: NDArray[np.uint
     np.testing.assert_allclose(one_by_one, rewards(proxy, pictures, np.arange(64)), atol=1e-5)
 
 
+def test_what_fits_is_scored_and_what_does_not_says_so(proxy: Proxy, pictures: NDArray[np.uint8]) -> None:
+    entries = [Entry("", "", prompt, prompt, 0, target) for prompt, target in PROMPTS]
+    scores = proxy.score(list(pictures), entries)
+    assert [proxy.fits(entry) for entry in entries] == [math.isfinite(score.value) for score in scores]
+    assert all("is not for prompts like" in s.reason for s in scores if math.isnan(s.value))
+
+
+def test_a_forgotten_target_is_a_fault_and_not_another_kind() -> None:
+    picture, forgotten = np.zeros((32, 32, 3), dtype=np.uint8), Entry("", "", "p", "a red circle", 0)
+    assert GenEval().fits(forgotten)
+    (score,) = GenEval().score([picture], [forgotten])
+    assert math.isnan(score.value) and "no target" in score.reason
+
+
 def test_scores_equal_rewards_and_missing_ones_have_a_reason(proxy: Proxy, pictures: NDArray[np.uint8]) -> None:
     entries = [Entry("", "", prompt, prompt, 0, target) for prompt, target in PROMPTS]
     scores = proxy.score(list(pictures), entries)

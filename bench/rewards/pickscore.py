@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.rewards.proxy import Pictures, Proxy, Target, Values
 from bench.tiny.grammar import ALPHABET, all_prompts
+from gold_metrics.scorer import Entry
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights" / "preference.safetensors"
 CHUNK = 256  # pictures per forward: activations stay within 64 MB
@@ -142,9 +143,12 @@ class PickScore(Proxy):
         value = "center + spread * Bradley-Terry logit"
         return {"scorer": "tiny pickscore", "weights_sha256": self._sha256, "value": value}
 
-    def unfit(self, prompt: str, target: Target | None) -> str:
-        """A reason where the prompt is empty: the model has an opinion on every other one."""
-        return "" if prompt.strip() else "the prompt is empty"
+    def fits(self, entry: Entry) -> bool:
+        """Every prompt."""
+        return True
+
+    def _lack(self, entry: Entry) -> str:
+        return "" if entry.prompt.strip() else "the prompt is empty"
 
     def _fit_rewards(self, images: Pictures, prompts: list[str], targets: list[Target | None]) -> Values:
         scale = float(self._model.spread)

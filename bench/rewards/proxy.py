@@ -1,4 +1,4 @@
-"""What the tiny proxies share: checked batches, and NaN with a reason where a prompt does not fit."""
+"""What the tiny proxies share: checked batches, and NaN with a reason where there can be no reward."""
 
 from __future__ import annotations
 
@@ -52,8 +52,16 @@ class Proxy(ABC):
         """Every choice that changes a value (`gold_metrics.scorer.definition_hash`)."""
 
     @abstractmethod
-    def unfit(self, prompt: str, target: Target | None) -> str:
-        """Why this proxy cannot judge a picture of `prompt`; empty if it can."""
+    def fits(self, entry: Entry) -> bool:
+        """Whether this proxy is for prompts of the entry's kind; see `gold_metrics.scorer.Scorer.fits`."""
+
+    def _lack(self, entry: Entry) -> str:
+        """What a fitting entry should have and has not; empty if nothing."""
+        return ""
+
+    def _fault(self, entry: Entry) -> str:
+        """Why there is no reward for a picture of this entry; empty if there is one."""
+        return self._lack(entry) if self.fits(entry) else f"{self.name} is not for prompts like {entry.prompt!r}"
 
     @abstractmethod
     def _fit_rewards(self, images: Pictures, prompts: list[str], targets: list[Target | None]) -> Values:
@@ -68,14 +76,15 @@ class Proxy(ABC):
             targets: N structured targets, None where a prompt has none.
 
         Returns:
-            (N,) float64; NaN where `unfit` has a reason.
+            (N,) float64; NaN where the prompt does not fit or lacks something.
 
         Raises:
             ValueError: the pictures have another type or shape, or the three lengths differ.
         """
         check_pictures(images, prompts, targets)
         values = np.full(len(images), np.nan)
-        fit = [i for i, pair in enumerate(zip(prompts, targets, strict=True)) if not self.unfit(*pair)]
+        entries = [Entry("", "", "", prompt, 0, target) for prompt, target in zip(prompts, targets, strict=True)]
+        fit = [i for i, entry in enumerate(entries) if not self._fault(entry)]
         if fit:
             values[fit] = self._fit_rewards(images[fit], [prompts[i] for i in fit], [targets[i] for i in fit])
         return values
@@ -97,4 +106,4 @@ class Proxy(ABC):
     def _reason(self, image: Pictures, entry: Entry) -> str:
         if image.dtype != np.uint8 or image.shape != (SIDE, SIDE, 3):
             return f"{self.name} judges {SIDE}x{SIDE} uint8 pictures, found {image.dtype} {image.shape}"
-        return self.unfit(entry.prompt, entry.target)
+        return self._fault(entry)

@@ -18,6 +18,7 @@ from rapidfuzz.distance import Levenshtein
 from bench.rewards.proxy import Pictures, Proxy, Target, Values
 from bench.tiny.grammar import ALPHABET
 from bench.tiny.render import GLYPH_SCALE, glyph
+from gold_metrics.scorer import Entry
 
 MIN_CORRELATION = 0.7  # our choice: real letters reach 1, strokes between letters stay below 0.65
 MAX_LETTERS = 4  # our choice: twice the letters of a prompt; a 32-pixel picture holds six
@@ -29,7 +30,7 @@ _ROWS, _COLUMNS = glyph(ALPHABET[0]).shape  # dots of a glyph
 
 
 def _templates() -> NDArray[np.float32]:
-    """The alphabet's glyphs of 35 dots with mean 0 and norm 1: (35, 12)."""
+    """The alphabet's glyphs of 35 dots with mean 0 and norm 1: (35, letters)."""
     dots = np.stack([glyph(letter).ravel() for letter in ALPHABET])
     centered = dots - dots.mean(axis=1, keepdims=True)
     unit = centered / np.linalg.norm(centered, axis=1, keepdims=True)
@@ -48,7 +49,7 @@ def correlations(images: Pictures) -> NDArray[np.float32]:
         images: (N, 32, 32, 3) uint8.
 
     Returns:
-        (N, 19, 23, 12): top row, left column, letter of ALPHABET; values in [0, 1].
+        (N, 19, 23, letters): top row, left column, letter of ALPHABET; values in [0, 1].
     """
     gray = images.astype(np.float32) @ _LUMA
     dots = sliding_window_view(gray, (GLYPH_SCALE, GLYPH_SCALE), axis=(1, 2)).mean(axis=(3, 4))
@@ -121,9 +122,9 @@ class Text(Proxy):
             "value": "1 - min(edit distance, length) / length, 1 where the text is a part of the reading",
         }
 
-    def unfit(self, prompt: str, target: Target | None) -> str:
-        """A reason where the prompt has no quoted text."""
-        return "" if wanted_text(prompt).replace(" ", "") else f"no quoted text in the prompt {prompt!r}"
+    def fits(self, entry: Entry) -> bool:
+        """Whether the prompt has a quoted text."""
+        return bool(wanted_text(entry.prompt).replace(" ", ""))
 
     def _fit_rewards(self, images: Pictures, prompts: list[str], targets: list[Target | None]) -> Values:
         pairs = zip(read(images), prompts, strict=True)
