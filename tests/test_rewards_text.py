@@ -78,7 +78,7 @@ def test_correlation_of_a_glyph_with_its_own_window_is_one() -> None:
 
 def test_an_empty_picture_reads_as_nothing_and_noise_earns_next_to_nothing() -> None:
     assert read(np.full((1, 32, 32, 3), 128, dtype=np.uint8)) == [""]
-    noise = np.random.default_rng(0).integers(0, 256, (144, 32, 32, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (len(PROMPTS), 32, 32, 3), dtype=np.uint8)
     assert values(noise, PROMPTS).mean() < 0.03
 
 
