@@ -10,19 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import gold_metrics
 from bench.rewards.pickscore import REAL_MEAN, WEIGHTS, PickScore, load_model, pixels, tokens
 from bench.tiny.grammar import all_prompts, held_out
-from bench.tiny.preference import Candidates, compare, damage, draw, near_miss, train
+from bench.tiny.preference import Candidates, by_oracles, compare, damage, draw, near_miss, train
 from bench.tiny.render import render
 from gold_metrics.scorer import Entry
-
-ORACLES = [gold_metrics.load(name) for name in ("correctness", "cleanliness")]
-
-
-def by_oracles(pictures: list[NDArray[np.uint8]], entries: list[Entry]) -> NDArray[np.float64]:
-    """The mean of correctness and cleanliness."""
-    return np.mean([[score.value for score in oracle.score(pictures, entries)] for oracle in ORACLES], axis=0)
 
 
 @pytest.fixture(scope="module")

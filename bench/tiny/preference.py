@@ -22,6 +22,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import trange
 
+import gold_metrics
 from bench.rewards.pickscore import REAL_MEAN, PreferenceModel, logits, pixels, tokens
 from bench.tiny.grammar import ALPHABET, COLORS, RELATIONS, SHAPES, Target, all_prompts, held_out
 from bench.tiny.render import SIDE, Picture, render
@@ -56,6 +57,13 @@ class Pairs:
     prompts: list[str]
     better: NDArray[np.int64]
     worse: NDArray[np.int64]
+
+
+def by_oracles(pictures: list[Picture], entries: list[Entry]) -> NDArray[np.float64]:
+    """The mean of the gold oracles' correctness and cleanliness: what the shipped model was taught."""
+    oracles = [gold_metrics.load(name) for name in ("correctness", "cleanliness")]
+    scores = [[score.value for score in oracle.score(pictures, entries)] for oracle in oracles]
+    return np.asarray(np.mean(scores, axis=0), dtype=np.float64)
 
 
 def damage(picture: Picture, level: float, rng: np.random.Generator) -> Picture:
