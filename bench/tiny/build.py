@@ -118,11 +118,12 @@ def measure(work: Path) -> None:
     machine = f"Made on {os.cpu_count()} cores of a CPU, one thread for each fit,"
     versions = f"with torch {version('torch')} and diffusers {version('diffusers')}."
     numbers = {"machine": f"{machine} {versions}", "pictures": PICTURES, "seed": SEED + 1, "quality": quality}
-    made = {"stages": made_of(work, policies), "preference": json.loads((work / "preference.json").read_text())}
+    preferred = json.loads((work / "preference.json").read_text())
+    made = {"stages": made_of(work, policies, int(preferred["steps"])), "preference": preferred}
     _write(work / "numbers.json", numbers | made)
 
 
-def made_of(work: Path, policies: dict[str, Policy]) -> list[dict[str, Any]]:
+def made_of(work: Path, policies: dict[str, Policy], preference_steps: int) -> list[dict[str, Any]]:
     """Size, steps, batch, seed and seconds of each fit; a generator's size is its transformer's and text encoders'."""
     pipes = {name: policy.pipe for name, policy in policies.items()}
     vae = _parameters(pipes["sd3"].vae)
@@ -130,7 +131,7 @@ def made_of(work: Path, policies: dict[str, Policy]) -> list[dict[str, Any]]:
     fits: dict[str, tuple[int, int, int]] = {
         "autoencoder": (vae, AUTOENCODER_STEPS, AUTOENCODER_BATCH),
         **{name: (_parameters(*each) - vae, GENERATOR_STEPS, GENERATOR_BATCH) for name, each in modules.items()},
-        "preference": (_parameters(preference.PreferenceModel()), preference.STEPS, preference.BATCH),
+        "preference": (_parameters(preference.PreferenceModel()), preference_steps, preference.BATCH),
     }
     columns = ("parameters", "steps", "batch")
     return [
