@@ -12,12 +12,13 @@ SIDE = 32
 PALETTE = {"red": (214, 48, 49), "green": (38, 160, 74), "blue": (41, 98, 214), "yellow": (240, 200, 40)}
 BACKGROUNDS = {"white": (242, 242, 242), "gray": (168, 170, 176), "dark": (46, 46, 56)}
 INK = {"white": (20, 20, 24), "gray": (20, 20, 24), "dark": (250, 250, 250)}
-RADIUS = {1: (5.0, 8.0), 2: (4.5, 6.0), 3: (4.0, 5.0)}  # by the number of things in the picture, in pixels
+RADIUS = {1: (5, 8), 2: (5, 6), 3: (4, 5)}  # by the number of things in the picture, in pixels
+GRID = 2  # pixels; places are multiples of it, a quarter of the phases that an autoencoder cell of 4 pixels can see
 GAP = 1.5  # pixels between two things, so that they stay two things after antialiasing
 EDGE = 1.0  # pixels between a thing and the border
 GLYPH_SCALE = 2
 GLYPH_GAP = 2
-TEXT_JITTER = (1, 2)  # pixels right/left and up/down from the center
+TEXT_JITTER = (1, 1)  # grid places right/left and up/down from the center
 
 GLYPHS = {
     "A": ".###. #...# #...# ##### #...# #...# #...#",
@@ -74,9 +75,9 @@ def _fits(relation: str | None, places: list[tuple[float, float, float]]) -> boo
 def _place(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     low, high = RADIUS[count]
     while True:
-        r = np.round(2 * rng.uniform(low, high, count)) / 2
+        r = rng.integers(low, high + 1, count).astype(np.float64)
         span = SIDE / 2 - r - EDGE
-        x, y = np.round(SIDE / 2 + span * rng.uniform(-1, 1, (2, count)))
+        x, y = GRID * np.round((SIDE / 2 + span * rng.uniform(-1, 1, (2, count))) / GRID)
         places = list(zip(x.tolist(), y.tolist(), r.tolist(), strict=True))
         if _fits(relation, places):
             return places
@@ -90,7 +91,7 @@ def _letters_cover(text: str, rng: np.random.Generator) -> NDArray[np.float64]:
     dots = np.kron(np.stack([glyph(letter) for letter in text]), np.ones((1, GLYPH_SCALE, GLYPH_SCALE)))
     width, height = dots.shape[2], dots.shape[1]
     left = (SIDE - len(text) * width - (len(text) - 1) * GLYPH_GAP) // 2
-    dx, dy = (int(rng.integers(-j, j + 1)) for j in TEXT_JITTER)
+    dx, dy = (GRID * int(rng.integers(-j, j + 1)) for j in TEXT_JITTER)
     cover = np.zeros((SIDE, SIDE))
     top = (SIDE - height) // 2 + dy
     for i, letter in enumerate(dots):
