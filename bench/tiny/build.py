@@ -35,10 +35,11 @@ from gold_metrics.tiny_world import DATA
 
 WEIGHTS = Path(__file__).parent / "weights"
 SEED = 20260
+THREADS = 2  # shared by the stages that run side by side; another number moves last bits
 TEXT_TOKENS = pipelines.CLIP_LENGTH
 PICTURES = 40_000
-AUTOENCODER_STEPS, AUTOENCODER_BATCH = 1600, 48
-GENERATOR_STEPS, GENERATOR_BATCH = 6000, 96
+AUTOENCODER_STEPS, AUTOENCODER_BATCH = 1500, 48
+GENERATOR_STEPS, GENERATOR_BATCH = 5000, 96
 BUILDERS = {"sd3": (pipelines.build_sd3, SD3Policy), "flux": (pipelines.build_flux, FluxPolicy)}
 # Our choice: training prompts whose samples the preference model sees, and samples of each generator for each of them.
 SAMPLED_PROMPTS, SAMPLES = 300, 4
@@ -115,7 +116,7 @@ def measure(work: Path) -> None:
     } | {name: functools.partial(card.sampled, policy, asked, SEED + 1) for name, policy in policies.items()}
     judges = card.scorers(work / PREFERENCE)
     quality = {name: card.measure(make(), asked, judges) for name, make in tqdm(shown.items(), "measuring")}
-    machine = f"Made on {os.cpu_count()} cores of a CPU, one thread for each fit,"
+    machine = f"Made on {os.cpu_count()} cores of a CPU, the autoencoder on two threads and the generators on one each,"
     versions = f"with torch {version('torch')} and diffusers {version('diffusers')}."
     numbers = {"machine": f"{machine} {versions}", "pictures": PICTURES, "seed": SEED + 1, "quality": quality}
     preferred = json.loads((work / "preference.json").read_text())
@@ -208,8 +209,8 @@ def assemble(work: Path, out: Path) -> None:
 
 
 def _stage(*names: str, work: Path) -> None:
-    """Runs stages in processes of their own, side by side, one thread each."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    """Runs stages in processes of their own, side by side, sharing THREADS."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS // len(names))}
     command = [sys.executable, "-m", "bench.tiny.build", "--work", str(work), "--stage"]
     running = [subprocess.Popen([*command, name], env=environment) for name in names]
     codes = [process.wait() for process in running]
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fresh", action="store_true", help="forget unfinished stages")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if args.fresh:
         shutil.rmtree(args.work, ignore_errors=True)
     args.work.mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,15 @@ SIDE = 32
 PALETTE = {"red": (214, 48, 49), "green": (38, 160, 74), "blue": (41, 98, 214), "yellow": (240, 200, 40)}
 BACKGROUNDS = {"white": (242, 242, 242), "gray": (168, 170, 176), "dark": (46, 46, 56)}
 INK = {"white": (20, 20, 24), "gray": (20, 20, 24), "dark": (250, 250, 250)}
-RADIUS = {1: (5, 8), 2: (5, 6), 3: (4, 5)}  # by the number of things in the picture, in pixels
-GRID = 2  # pixels; places are multiples of it, a quarter of the phases that an autoencoder cell of 4 pixels can see
+RADIUS = {1: (5, 8), 2: (4, 6), 3: (4, 5)}  # by the number of things in the picture, in pixels
+GRID = 2  # pixels; places are multiples of it: a quarter of the phases that an autoencoder cell of 4 pixels can see
 GAP = 1.5  # pixels between two things, so that they stay two things after antialiasing
-EDGE = 1.0  # pixels between a thing and the border
+# Things stand near these places (x, y), and sway about them by so many grid steps: a flow of this size paints a place
+# that it can guess from the prompt, and smears one that it cannot.
+ANCHORS = {1: [(16, 16)], 3: [(9, 9), (23, 9), (16, 23)]}
+PAIRS = {"row": [(9, 16), (23, 16)], "column": [(16, 9), (16, 23)]}
+LINE = {"left of": "row", "right of": "row", "above": "column", "below": "column"}
+SWAY = {1: 2, 2: 1, 3: 1}
 GLYPH_SCALE = 2
 GLYPH_GAP = 2
 TEXT_JITTER = (1, 1)  # grid places right/left and up/down from the center
@@ -72,15 +77,23 @@ def _fits(relation: str | None, places: list[tuple[float, float, float]]) -> boo
     return ahead > across
 
 
+def _anchors(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[int, int]]:
+    if count != 2:
+        return ANCHORS[count]
+    line = LINE[relation] if relation else str(rng.choice(["row", "column"]))
+    anchors = PAIRS[line]
+    return anchors[::-1] if relation in ("right of", "below") else anchors
+
+
 def _place(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    low, high = RADIUS[count]
+    (low, high), sway = RADIUS[count], SWAY[count]
     while True:
         r = rng.integers(low, high + 1, count).astype(np.float64)
-        span = SIDE / 2 - r - EDGE
-        x, y = GRID * np.round((SIDE / 2 + span * rng.uniform(-1, 1, (2, count))) / GRID)
-        places = list(zip(x.tolist(), y.tolist(), r.tolist(), strict=True))
-        if _fits(relation, places):
-            return places
+        places = np.array(_anchors(count, relation, rng)) + GRID * rng.integers(-sway, sway + 1, (count, 2))
+        x, y = places.T.astype(np.float64)
+        found = list(zip(x.tolist(), y.tolist(), r.tolist(), strict=True))
+        if _fits(relation, found):
+            return found
 
 
 def _paint(canvas: NDArray[np.float64], cover: NDArray[np.float64], color: tuple[int, int, int]) -> None:
