@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(half_done: Path, tmp_
 
 
 def test_a_run_with_other_settings_is_neither_continued_nor_shown(half_done: Path) -> None:
-    with pytest.raises(LedgerError, match=r"other settings \(optim\.rate was 0\.003, now 0\.5\); FORCE=1 repeats it"):
+    with pytest.raises(LedgerError, match=r"other settings \(optim\.rate was .*, now 0\.5\); FORCE=1 repeats it"):
         train.run(settings(ROW, half_done, "optim.rate=0.5"))
 
 
