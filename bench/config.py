@@ -119,15 +119,15 @@ def planned_updates(config: Config, row: Row) -> int:
     """Optimiser updates of the run: the command line's, else the scale's for the task, else the paper's; 0 for a base.
 
     Raises:
-        ConfigError: not a whole number of rollouts.
+        ConfigError: not a positive whole number of rollouts.
     """
     if not row.recipe:
         return 0
-    chosen = config.updates or config.tasks[row.task].updates or row.paper_updates
-    if chosen % config.optim.updates_per_rollout:
-        raise ConfigError(
-            f"updates={chosen} is not a multiple of optim.updates_per_rollout={config.optim.updates_per_rollout}"
-        )
+    budgets = (config.updates, config.tasks[row.task].updates, row.paper_updates)
+    chosen = next(budget for budget in budgets if budget is not None)
+    parts = config.optim.updates_per_rollout
+    if chosen <= 0 or chosen % parts:
+        raise ConfigError(f"updates={chosen} is not a positive multiple of optim.updates_per_rollout={parts}")
     return chosen
 
 

@@ -72,14 +72,14 @@ class Run:
 
 
 def load(root: Path) -> list[Run]:
-    """Every run below `root`, in the order of their paths.
+    """Every run `root`/ROW/seedN, in the order of their paths.
 
     Raises:
         LedgerError: `root` is not there, or a run's run.json or status.json cannot be read.
     """
     if not root.is_dir():
         raise LedgerError(f"no folder of runs at {root}; train some first: make table1")
-    return [read(path.parent) for path in sorted(root.rglob("run.json"))]
+    return [read(path.parent) for path in sorted(root.glob("*/seed*/run.json"))]
 
 
 def read(folder: Path) -> Run:

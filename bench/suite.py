@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -77,7 +78,11 @@ def work(settings: Config, log: Path) -> None:
         out = stack.enter_context(log.open("a", encoding="utf-8", buffering=1))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(out))
-        train.run(settings)
+        try:
+            train.run(settings)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
 
 
 def run(jobs: Sequence[Job], at_once: int) -> None:

@@ -6,6 +6,7 @@ Left out: learning-rate schedules, inner epochs and mixed advantages, which none
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -116,7 +117,7 @@ def parts(session: Session) -> list[set[int]]:
     sampling = session.config.sampling
     at = Coordinates(session.config.seed, "subset", session.state.epoch)
     order = torch.from_numpy(noise.generator(at).permutation(sampling.groups * sampling.group_size))
-    return [set(part.tolist()) for part in order.chunk(session.config.optim.updates_per_rollout)]
+    return [set(part.tolist()) for part in order.tensor_split(session.config.optim.updates_per_rollout)]
 
 
 def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor, inner: int) -> None:
@@ -126,6 +127,8 @@ def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times
     if state.update == 0:
         update.check_on_policy(records, recipe)
     norm = torch.nn.utils.clip_grad_norm_(state.parameters, optim.clip_norm).item()
+    if not math.isfinite(norm):
+        raise update.GateError(f"the gradient of update {state.update + 1} is not finite; the last checkpoint is good")
     state.optimizer.step()
     state.update += 1
     state.ema.update(state.update)
@@ -155,9 +158,13 @@ def evaluate(session: Session) -> None:
 
 
 def mirror(session: Session) -> None:
-    """Shows the run as it is now in MLflow."""
-    if session.config.tracking and session.ranks.first:
+    """Shows the run as it is now in MLflow, a copy: where that fails the run goes on, and the next call catches up."""
+    if not (session.config.tracking and session.ranks.first):
+        return
+    try:
         ledger.mirror(ledger.read(session.record.folder), session.config.tracking)
+    except Exception as error:
+        print(f"bench.train: MLflow was not brought up to date: {error}", file=sys.stderr)
 
 
 def run(settings: Config) -> Path:

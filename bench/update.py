@@ -125,11 +125,12 @@ def check_on_policy(records: list[StepRecord], recipe: Recipe) -> None:
     Raises:
         GateError: it is not; the message says where and what usually causes it.
     """
-    worst = max(records, key=lambda r: r.log_ratio.abs().max().item() if len(r.log_ratio) else 0.0)
-    size = worst.log_ratio.abs().max().item()
-    if not size <= recipe.clip / 10:
+    sizes = {r.step: r.log_ratio.abs().max().item() for r in records if len(r.log_ratio)}
+    # Of all comparisons with a NaN only "not within" tells it from a small number.
+    wrong = [step for step, size in sizes.items() if not size <= recipe.clip / 10]
+    if wrong:
         raise GateError(
-            f"the on-policy log ratio should be 0 and reaches {size:.1e} at step {worst.step}, more than a tenth of "
-            f"the clip range {recipe.clip:.1e}. Rollout and update do not compute the same mean: keep latents and "
-            "means in float32, and in half precision give both one micro-batch size"
+            f"the on-policy log ratio should be 0 and reaches {sizes[wrong[0]]:.1e} at step {wrong[0]}, more than a "
+            f"tenth of the clip range {recipe.clip:.1e}. Rollout and update do not compute the same mean: keep "
+            "latents and means in float32, and in half precision give both one micro-batch size"
         )

@@ -93,6 +93,14 @@ def test_no_folder_of_runs_and_a_broken_record_are_named(tmp_path: Path) -> None
         ledger.load(tmp_path)
 
 
+def test_only_run_folders_are_runs_and_not_the_mirrors_artifacts(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    artifact = tmp_path / "mlartifacts/0123/artifacts"
+    artifact.mkdir(parents=True)
+    (artifact / "run.json").write_bytes((folder / "run.json").read_bytes())
+    assert [run.path for run in ledger.load(tmp_path)] == [folder]
+
+
 def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -62,7 +62,8 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("updates=3", "updates=3 is not a multiple of optim.updates_per_rollout=2"),
+        ("updates=3", "updates=3 is not a positive multiple of optim.updates_per_rollout=2"),
+        ("updates=-2", "updates=-2 is not a positive multiple"),
         ("sampling.group_size=8", "group_size=8 must be a multiple of temp_flow_grpo's 6 branches"),
     ],
 )

@@ -89,6 +89,13 @@ def test_the_first_update_of_every_method_is_on_policy(tmp_path: Path) -> None:
         update.check_on_policy(records, session.recipe)
 
 
+def test_the_gate_sees_what_is_not_a_number() -> None:
+    recipe, good = baselines.RECIPES["flow_grpo"], StepRecord(0, torch.zeros(2), torch.ones(2), 0.0, 0.0)
+    for bad in (math.nan, math.inf, recipe.clip):
+        with pytest.raises(update.GateError, match="at step 1"):
+            update.check_on_policy([good, record([0.0, bad], [1.0, 1.0])], recipe)
+
+
 def record(log_ratio: list[float], advantage: list[float]) -> StepRecord:
     return StepRecord(1, torch.tensor(log_ratio), torch.tensor(advantage), 0.5, 2.0)
 
