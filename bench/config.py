@@ -72,10 +72,14 @@ class Optim:
 
 @dataclass
 class Evaluation:
-    """Fixed prompts and seeds, deterministic sampler, averaged weights, every `every` updates."""
+    """Fixed prompts and seeds, deterministic sampler, averaged weights, every `every` updates.
+
+    `micro_batch` is prompts a forward pass.
+    """
 
     prompts: str = MISSING
     images_per_prompt: int = MISSING
+    micro_batch: int = MISSING
     steps: int = MISSING
     every: int = MISSING
 
@@ -119,7 +123,7 @@ def planned_updates(config: Config, row: Row) -> int:
     """Optimiser updates of the run: the command line's, else the scale's for the task, else the paper's; 0 for a base.
 
     Raises:
-        ConfigError: not a positive whole number of rollouts.
+        ConfigError: not a positive whole number of rollouts, or evaluations that would fall within one.
     """
     if not row.recipe:
         return 0
@@ -128,6 +132,9 @@ def planned_updates(config: Config, row: Row) -> int:
     parts = config.optim.updates_per_rollout
     if chosen <= 0 or chosen % parts:
         raise ConfigError(f"updates={chosen} is not a positive multiple of optim.updates_per_rollout={parts}")
+    every = config.evaluation.every
+    if every <= 0 or every % parts:
+        raise ConfigError(f"evaluation.every={every} is not a positive multiple of optim.updates_per_rollout={parts}")
     return chosen
 
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.record import LedgerError, read_lines, write_json
+from bench.record import METRIC_FILES, LedgerError, read_lines, write_json
 
 __all__ = ["LedgerError", "Run", "load", "mirror", "points", "read"]
 
@@ -97,13 +97,17 @@ def read(folder: Path) -> Run:
     return Run(folder, info, status)
 
 
-def points(run: Run) -> Iterable[tuple[str, float, int]]:
-    """What the mirror shows of a run: (name, value, update) of every logged number and the per-step diagnostics."""
-    for row in read_lines(run.path / "metrics.jsonl"):
+def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterable[tuple[str, float, int]]:
+    """What the mirror shows of a run: (name, value, update) of every logged number and the per-step diagnostics.
+
+    `seen` says how many lines of each file to leave out.
+    """
+    skip = dict.fromkeys(METRIC_FILES, 0) | dict(seen or {})
+    for row in read_lines(run.path / "metrics.jsonl")[skip["metrics.jsonl"] :]:
         for name, value in row.items():
             if name not in ("update", "epoch") and value is not None:
                 yield _FORBIDDEN.sub("_", name), float(value), int(row["update"])
-    for row in read_lines(run.path / "diagnostics.jsonl"):
+    for row in read_lines(run.path / "diagnostics.jsonl")[skip["diagnostics.jsonl"] :]:
         half = "off_policy" if row["inner"] else "on_policy"
         for i, step in enumerate(row["steps"]):
             for key, section in SECTIONS.items():
@@ -115,7 +119,8 @@ def mirror(run: Run, uri: str) -> str:
     """Brings the MLflow store at `uri` up to date with a run; returns MLflow's run id.
 
     Runs are flat and tagged, for nested ones hide the charts. Values go in batches, once each: `mlflow.json` in the
-    run folder says up to which update. Delete that file to mirror a run anew.
+    run folder says how many lines of each file are there. A resumed run logs its lines again in the same order, so
+    none is missed. Delete that file to mirror a run anew.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -125,14 +130,15 @@ def mirror(run: Run, uri: str) -> str:
     mark = json.loads(mark_file.read_text()) if mark_file.exists() else {}
     client = _client(run.path.parent.parent, uri)
     if mark.get("uri") != uri:
-        mark = {"uri": uri, "run_id": _create(client, run), "update": -1}
-    new = [Metric(name, value, 0, update) for name, value, update in points(run) if update > mark["update"]]
+        mark = {"uri": uri, "run_id": _create(client, run), "lines": dict.fromkeys(METRIC_FILES, 0)}
+    lines = {name: len(read_lines(run.path / name)) for name in METRIC_FILES}
+    new = [Metric(name, value, 0, update) for name, value, update in points(run, mark["lines"])]
     for start in range(0, len(new), BATCH):
         client.log_batch(mark["run_id"], metrics=new[start : start + BATCH])
     ended = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}.get(run.status.get("state", ""))
     if ended:
         client.set_terminated(mark["run_id"], ended)
-    write_json(mark_file, mark | {"update": max([mark["update"], *(m.step for m in new)])})
+    write_json(mark_file, mark | {"lines": {name: max(lines[name], mark["lines"][name]) for name in METRIC_FILES}})
     return str(mark["run_id"])
 
 

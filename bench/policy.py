@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
+FINGERPRINT_VALUES = 4096  # of each weight: enough to tell two trainings apart, and quick for billions of weights
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
 
 
@@ -58,10 +60,10 @@ class Policy(ABC):
             raise PolicyError(f"resolution must be a multiple of {factor} for this autoencoder, not {resolution}")
         self.pipe, self.resolution, self.text_tokens, self.guidance = pipe, resolution, text_tokens, guidance
         self.transformer = pipe.transformer
-        for module in (pipe.vae, pipe.transformer, *self._text_encoders()):
+        for module in (pipe.vae, pipe.transformer, *self.text_encoders()):
             module.requires_grad_(False).eval()
 
-    def _text_encoders(self) -> list[torch.nn.Module]:
+    def text_encoders(self) -> list[torch.nn.Module]:
         return [m for name, m in self.pipe.components.items() if name.startswith("text_encoder") and m is not None]
 
     def add_lora(self, rank: int, alpha: int, targets: list[str], seed: int) -> tuple[list[str], list[Tensor]]:
@@ -87,6 +89,15 @@ class Policy(ABC):
         # One metadata key, without which alpha would be lost: safetensors writes several in random order.
         metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
         save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
+
+    def fingerprint(self) -> str:
+        """Hash of every weight's name, shape and first values; taken before `add_lora`, it tells generators apart."""
+        digest = hashlib.sha256()
+        for module in (self.transformer, self.pipe.vae, *self.text_encoders()):
+            for name, weight in module.state_dict().items():
+                start = weight.flatten()[:FINGERPRINT_VALUES].float().cpu().contiguous()
+                digest.update(f"{name}{tuple(weight.shape)}".encode() + start.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def device(self) -> torch.device:

@@ -71,5 +71,6 @@ def of_epoch(prompts: list[Prompt], count: int, seed: int, epoch: int) -> list[P
 
 
 def fingerprint(prompts: list[Prompt]) -> str:
-    """Hash of the prompts in their order."""
-    return hashlib.sha256("\n".join(prompt.id for prompt in prompts).encode()).hexdigest()[:16]
+    """Hash of the prompts, with their targets, in their order."""
+    lines = (json.dumps([prompt.id, prompt.target], sort_keys=True) for prompt in prompts)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

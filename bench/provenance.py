@@ -69,6 +69,21 @@ def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:
         )
 
 
+def check_same_inputs(info: dict[str, Any], session: Session, folder: Path) -> None:
+    """Whether the prompts, their targets, the noise and the weights are those of the run that `info` describes.
+
+    Raises:
+        LedgerError: they are not; what is behind a path has changed since the run began.
+    """
+    then, now = info["hashes"], hashes(session)
+    changed = [key for key in now | then if then.get(key) != now.get(key)]
+    if changed:
+        raise LedgerError(
+            f"the run in {folder} began with other {' and '.join(changed)}; FORCE=1 repeats it, "
+            "runs= puts this one elsewhere"
+        )
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as `group.key`."""
     flat: dict[str, Any] = {}
@@ -81,14 +96,14 @@ def hashes(session: Session) -> dict[str, str]:
     """What must agree between runs that are compared.
 
     `prompts`: the training prompts of every epoch in order; `noise`: noise at fixed coordinates; `evaluation`: the
-    evaluation prompts with their noise. Base runs have no training prompts.
+    evaluation prompts with their noise; `weights`: the pipeline's. Base runs have no training prompts.
     """
     seed, shape = session.config.seed, session.policy.latent_shape
     epochs = session.updates // session.config.optim.updates_per_rollout
     groups = session.config.sampling.groups
     trained = [p for e in range(epochs) for p in prompts.of_epoch(session.train_prompts, groups, seed, e)]
     first = session.eval_prompts[0].id
-    found = {"noise": noise.fingerprint(seed, first, shape)}
+    found = {"noise": noise.fingerprint(seed, first, shape), "weights": session.weights}
     found["evaluation"] = prompts.fingerprint(session.eval_prompts) + found["noise"]
     return found | ({"prompts": prompts.fingerprint(trained)} if trained else {})
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from bench.rollout import Member
@@ -34,16 +35,35 @@ class Ranks:
         """Whether this rank writes: only one does."""
         return bool(self._accelerator.is_main_process)
 
+    @property
+    def count(self) -> int:
+        """How many ranks there are."""
+        return int(self._accelerator.num_processes)
+
     def share(self, members: list[Member], branches: int) -> list[Member]:
         """This rank's members, in order, cut between trunks of `branches`."""
-        trunks = len(members) // branches
-        count, rank = self._accelerator.num_processes, self._accelerator.process_index
-        start, end = (trunks * r // count * branches for r in (rank, rank + 1))
+        trunks, rank = len(members) // branches, self._accelerator.process_index
+        start, end = (trunks * r // self.count * branches for r in (rank, rank + 1))
         return members[start:end]
+
+    def decide(self, question: Callable[[], T]) -> T:
+        """The first rank's answer, on every rank; what it raises, every rank raises, so that none is left waiting."""
+        answer: list[Any] = [None, None]
+        if self.first:
+            try:
+                answer[0] = question()
+            except Exception as error:
+                answer[1] = error
+        if self.count > 1:
+            broadcast_object_list(answer)
+        if answer[1] is not None:
+            raise answer[1]
+        decided: T = answer[0]
+        return decided
 
     def gather(self, items: list[T]) -> list[T]:
         """The ranks' lists, one after the other, on every rank."""
-        if self._accelerator.num_processes == 1:
+        if self.count == 1:
             return items
         gathered: list[T] = gather_object(items)
         return gathered

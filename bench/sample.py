@@ -34,11 +34,13 @@ def images(policy: Policy, prompts: Sequence[Prompt], seed: int, member: int, st
     return policy.decode(latents)
 
 
-def write(policy: Policy, prompts: Sequence[Prompt], seed: int, per_prompt: int, steps: int, folder: Path) -> None:
-    """Samples `per_prompt` images of each prompt into the image set `folder`."""
+def write(policy: Policy, prompts: Sequence[Prompt], seed: int, settings: Evaluation, folder: Path) -> None:
+    """Samples `settings.images_per_prompt` images of each prompt into the image set `folder`."""
     pictures, entries = [], []
-    for member in range(per_prompt):
-        pictures += list(images(policy, prompts, seed, member, steps))
+    size = settings.micro_batch
+    for member in range(settings.images_per_prompt):
+        for part in (prompts[start : start + size] for start in range(0, len(prompts), size)):
+            pictures += list(images(policy, part, seed, member, settings.steps))
         entries += [Entry(f"{p.id}-{member}.png", "", p.id, p.text, member, p.target) for p in prompts]
     image_set.write(folder, pictures, entries)
 
@@ -79,5 +81,5 @@ def evaluate(
 ) -> dict[str, float]:
     """One evaluation point of the run in `folder`: leaves images and scores there, returns the means as metrics."""
     name = f"update-{update:06d}"
-    write(policy, prompts, seed, settings.images_per_prompt, settings.steps, folder / "images" / name)
+    write(policy, prompts, seed, settings, folder / "images" / name)
     return judge(folder / "images" / name, scorers, folder / "scores" / f"{name}.parquet")

@@ -28,6 +28,7 @@ class Session:
     Attributes:
         recipe, proxy: the method and what it is rewarded by; None for a base model.
         updates: planned optimiser updates, 0 for a base model.
+        weights: hash of the pipeline's weights, without the adapter.
         scorers: the judges of every evaluation, proxies and golds.
     """
 
@@ -36,6 +37,7 @@ class Session:
     recipe: Recipe | None
     proxy: Scorer | None
     policy: Policy
+    weights: str
     state: State
     record: Record
     train_prompts: list[Prompt]
@@ -54,20 +56,20 @@ def recipe_of(settings: Config, row: Row) -> Recipe | None:
     return replace(recipe, clip=(row.clip or recipe.clip) * settings.clip_scale, noise_level=level)
 
 
-def prepare(settings: Config) -> Session:
-    """Reads the prompts, loads the scorers and the pipeline and adds the adapter.
+def prepare(settings: Config, ranks: Ranks) -> Session:
+    """Reads the prompts, loads the scorers and the pipeline and adds the adapter; the same on each of `ranks`.
 
     Raises:
         RowError, PromptError, PolicyError, ConfigError, OSError: what the run needs is missing or does not fit.
     """
     row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
-    check_groups(settings, recipe)
-    ranks = Ranks()
+    check_groups(settings, recipe, ranks.count)
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts)) if row.task else []
     eval_prompts = prompts.load(Path(settings.evaluation.prompts))
     scorers = sample.judges(settings.scale)
     loaded = policy.load(backbone.weights, backbone.resolution, backbone.text_tokens, backbone.guidance)
+    weights = loaded.fingerprint()
     loaded.pipe.to(ranks.device)
     return Session(
         config=settings,
@@ -75,6 +77,7 @@ def prepare(settings: Config) -> Session:
         recipe=recipe,
         proxy=rewards.load(row.task, settings.scale) if row.task else None,
         policy=loaded,
+        weights=weights,
         state=_fresh_state(settings, loaded, backbone.lora),
         record=Record(config.folder_of(settings, row), writes=ranks.first),
         train_prompts=train_prompts,
@@ -93,14 +96,17 @@ def _fresh_state(settings: Config, loaded: Policy, lora: config.Lora) -> State:
     return State(names, parameters, Ema(parameters, optim.ema_decay, optim.ema_interval), optimizer)
 
 
-def check_groups(settings: Config, recipe: Recipe | None) -> None:
-    """Whether whole trunks fit into a group.
+def check_groups(settings: Config, recipe: Recipe | None, ranks: int) -> None:
+    """Whether whole trunks fit into a group, and each rank has one.
 
     Raises:
         ConfigError: they do not.
     """
-    size = settings.sampling.group_size
-    if recipe and size % recipe.plan.branches:
+    size, branches = settings.sampling.group_size, recipe.plan.branches if recipe else 1
+    if recipe and size % branches:
         raise config.ConfigError(
-            f"sampling.group_size={size} must be a multiple of {recipe.name}'s {recipe.plan.branches} branches"
+            f"sampling.group_size={size} must be a multiple of {recipe.name}'s {branches} branches"
         )
+    trunks = settings.sampling.groups * size // branches
+    if ranks > trunks:
+        raise config.ConfigError(f"{ranks} processes share {trunks} trunks of an epoch; start at most {trunks}")

@@ -6,6 +6,7 @@ Left out: learning-rate schedules, inner epochs and mixed advantages, which none
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -24,6 +25,7 @@ from bench.config import Config
 from bench.experiments import RowError, find_row
 from bench.noise import Coordinates
 from bench.policy import PolicyError
+from bench.ranks import Ranks
 from bench.record import LedgerError, clear, make_folder
 from bench.rollout import Samples
 from bench.session import Session, prepare
@@ -168,36 +170,51 @@ def mirror(session: Session) -> None:
 
 
 def run(settings: Config) -> Path:
-    """Trains one row unless it is finished; returns its folder.
+    """Trains one row unless it is finished; returns its folder. Every rank of a run calls it.
 
     Raises:
         LedgerError: another process works on the run, or its record is damaged.
         RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
     """
     row = find_row(settings.row)
-    folder = make_folder(config.folder_of(settings, row))
+    folder, ranks = make_folder(config.folder_of(settings, row)), Ranks()
     session = None
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            if settings.force:
-                clear(folder)
-            if (folder / "run.json").exists():
-                earlier = ledger.read(folder)
-                provenance.check_same(earlier.info, settings, folder)
-                if earlier.finished:
-                    print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
-                    return folder
-            session = prepare(settings)
+        with contextlib.ExitStack() as held:
+            earlier = ranks.decide(lambda: claim(folder, settings, held))
+            if earlier and earlier.finished:
+                print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
+                return folder
+            session = prepare(settings, ranks)
+            if earlier:
+                provenance.check_same_inputs(earlier.info, session, folder)
             session.record.begin(provenance.describe(session))
             train(session)
             mirror(session)
-    except Timeout as error:
-        raise LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
     except BaseException as error:
         if session:
             _give_up(session, error)
         raise
     return folder
+
+
+def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.Run | None:
+    """Locks the run's folder for as long as `held` is open; returns what an earlier process left of the run.
+
+    Raises:
+        LedgerError: another process works on it, or it was asked for with other settings.
+    """
+    try:
+        held.enter_context(FileLock(folder / ".lock", timeout=0))
+    except Timeout as error:
+        raise LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
+    if settings.force:
+        clear(folder)
+    if not (folder / "run.json").exists():
+        return None
+    earlier = ledger.read(folder)
+    provenance.check_same(earlier.info, settings, folder)
+    return earlier
 
 
 def _give_up(session: Session, error: BaseException) -> None:

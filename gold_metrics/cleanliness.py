@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from gold_metrics.scorer import Entry, Picture, Score
 from gold_metrics.tiny_parts import SMALLEST
-from gold_metrics.tiny_world import Array, World, belongs, shipped, unmix
+from gold_metrics.tiny_world import Array, World, belongs, find_background, shipped, unmix
 
 # Our choice: an error of 16 of 255 units costs a factor of e, so that a decoder's softness (about 8) lies in mid-range.
 SCALE = 16.0
@@ -73,7 +73,7 @@ class Cleanliness:
 def render_error(picture: Picture, world: World) -> float:
     """Weighted mean distance of the pixels from what the renderer could have painted there, in 0..255 units."""
     pixels = picture.reshape(-1, 3).astype(np.float64)
-    background = np.linalg.norm(world.backgrounds - np.median(pixels, axis=0), axis=1).argmin()
+    background, _ = find_background(pixels, world)
     ground, paints = world.backgrounds[background], world.paint_colors[background]
     _, cover, from_line = unmix(pixels, ground, paints)
     from_ground = np.linalg.norm(pixels - ground, axis=1)

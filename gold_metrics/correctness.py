@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from gold_metrics import tiny_parts
 from gold_metrics.scorer import Entry, Picture, Score, missing
 from gold_metrics.tiny_parts import Thing
-from gold_metrics.tiny_world import Segmentation, World, belongs, segment, shipped
+from gold_metrics.tiny_world import Segmentation, World, belongs, segment, shipped, unusable
 
 
 class Correctness:
@@ -43,8 +43,8 @@ class Correctness:
         return [self._score(image, entry) for image, entry in zip(images, entries, strict=True)]
 
     def _score(self, image: Picture, entry: Entry) -> Score:
-        if entry.target is None:
-            return missing("the manifest gives no target for this image, only a prompt")
+        if entry.target is None or unusable(entry):
+            return missing(unusable(entry))
         seen = segment(image, self.world)
         judged = self._text if entry.target["family"] == "text" else self._objects
         return Score(judged(seen, entry.target))

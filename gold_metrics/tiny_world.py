@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 
 DATA = "tiny_world.json"
 INK = "ink"
-FAMILIES = ("objects", "text")
+BACKGROUND_REACH = 60.0  # our choice: just under half of the 123 units between the two nearest backgrounds
+NEEDED = {"objects": {"category", "objects", "relation"}, "text": {"category", "text"}}  # keys of a target, by family
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,15 @@ class World:
 
 def belongs(entry: Entry) -> bool:
     """Whether an entry is of the little world, as far as can be told: its target is of a known family, or forgotten."""
-    return entry.target is None or entry.target.get("family") in FAMILIES
+    return entry.target is None or entry.target.get("family") in NEEDED
+
+
+def unusable(entry: Entry) -> str:
+    """Why an entry that belongs here cannot be judged against its target; empty if it can."""
+    if entry.target is None:
+        return "the manifest gives no target for this prompt, only its text"
+    lacking = NEEDED[entry.target["family"]] - entry.target.keys()
+    return f"the target of {entry.prompt!r} lacks {', '.join(sorted(lacking))}" if lacking else ""
 
 
 @functools.cache
@@ -98,25 +107,31 @@ class Segmentation:
 
 
 def segment(picture: Picture, world: World) -> Segmentation:
-    """Explain each pixel as a mixture of the background and one paint.
-
-    The background is the median color: things and letters never cover half of a picture.
-    """
+    """Explain each pixel as a mixture of the background and one paint."""
     pixels = picture.reshape(-1, 3).astype(np.float64)
-    ground = np.median(pixels, axis=0)
-    errors = np.linalg.norm(world.backgrounds - ground, axis=1)
-    background = int(errors.argmin())
+    background, ground = find_background(pixels, world)
     paints = world.paint_colors[background]
     paint, cover, _ = unmix(pixels, ground, paints)
     from_paint = np.linalg.norm(pixels - paints[paint], axis=1)
     shape = picture.shape[:2]
     return Segmentation(
         background,
-        float(errors[background]),
+        float(np.linalg.norm(world.backgrounds[background] - ground)),
         paint.reshape(shape),
         cover.reshape(shape),
         from_paint.reshape(shape),
     )
+
+
+def find_background(pixels: Array, world: World) -> tuple[int, Array]:
+    """Index of the known background that most of the (N, 3) pixels are near to, and their median color (3,).
+
+    A median of all pixels would not do: three large squares with their edges cover more than half of a picture.
+    """
+    away = np.linalg.norm(pixels[:, None] - world.backgrounds, axis=2)
+    background = int(np.minimum(away, BACKGROUND_REACH).mean(axis=0).argmin())
+    near = pixels[away[:, background] < BACKGROUND_REACH]
+    return background, np.median(near, axis=0) if len(near) else world.backgrounds[background]
 
 
 def unmix(pixels: Array, ground: Array, paints: Array) -> tuple[NDArray[np.intp], Array, Array]:

@@ -12,14 +12,17 @@ import numpy as np
 from gold_metrics import tiny_parts
 from gold_metrics.scorer import Entry, Picture, Score, by_prompt, missing
 from gold_metrics.tiny_parts import Thing
-from gold_metrics.tiny_world import Array, Segmentation, World, belongs, segment, shipped
+from gold_metrics.tiny_world import Array, Segmentation, World, belongs, segment, shipped, unusable
 
 # Our choices: what a decoder or noise changes without anyone having meant it, in pixels of place and of radius.
 UNSEEN_PLACE = 0.5
 UNSEEN_SIZE = 0.15
 
-# Our choice: just under half of the 47.4 units between the two nearest backgrounds.
+# Our choice: a fifth of the 123 units between the two nearest backgrounds.
 BACKGROUND_ERROR = 23.0
+
+# Our choice: a pixel of radius counts as a tenth of a pixel of distance where things are paired.
+SIZE_SHARE = 0.1
 
 ASPECTS = ("background", "place", "size")
 
@@ -46,12 +49,13 @@ class Variety:
     @property
     def definition(self) -> dict[str, Any]:
         """Version, constants and the world's data file."""
-        constants = {"unseen": [UNSEEN_PLACE, UNSEEN_SIZE], "background_error": BACKGROUND_ERROR}
         return {
             "scorer": self.name,
             "version": 1,
             "world": self.world.sha256,
-            **constants,
+            "unseen": [UNSEEN_PLACE, UNSEEN_SIZE],
+            "size_share": SIZE_SHARE,
+            "background_error": BACKGROUND_ERROR,
             **tiny_parts.THRESHOLDS,
         }
 
@@ -65,8 +69,8 @@ class Variety:
         return [self._score([images[i] for i in group], entries[group[0]]) for group in groups]
 
     def _score(self, images: Sequence[Picture], entry: Entry) -> Score:
-        if entry.target is None:
-            return missing("the manifest gives no target for this prompt, only its text")
+        if entry.target is None or unusable(entry):
+            return missing(unusable(entry))
         if len(images) < 2:
             return missing("variety needs at least two pictures of a prompt, found one")
         pairs = np.triu_indices(len(images), 1)
@@ -132,11 +136,14 @@ def _exchanges(target: dict[str, Any]) -> list[tuple[int, ...]]:
 
 
 def _nearest(layouts: Array, orders: Sequence[tuple[int, ...]]) -> tuple[Array, Array]:
-    """Mean distance in place and in size of each two layouts, (N, N) both, under the order that brings them nearest."""
+    """Mean distance in place and in size of each two layouts, (N, N) both, under the order that brings them nearest.
+
+    The size breaks ties between orders: on a grid of places many are equally near, and noise should not choose.
+    """
     apart = np.array([layouts[:, None] - layouts[:, order] for order in orders])
     place = _felt(np.hypot(apart[..., 0], apart[..., 1]), UNSEEN_PLACE)
     size = _felt(abs(apart[..., 2]), UNSEEN_SIZE)
-    nearest = place.argmin(axis=0)[None]
+    nearest = (place + SIZE_SHARE * size).argmin(axis=0)[None]
     return np.take_along_axis(place, nearest, 0)[0], np.take_along_axis(size, nearest, 0)[0]
 
 

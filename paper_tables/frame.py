@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ PAIR_ORDER = (
 )
 GUARD = "GRPO-Guard"
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
-RECORD = (*IDENTITY, "scale", "hashes", "recipe")
+RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
+# Settings that runs which are compared must share; a method is its recipe and nothing else.
+SHARED_SETTINGS = ("sampling", "optim", "evaluation")
+PER_MACHINE = ("micro_batch", "prompts")  # of them: may differ; what is behind the path to prompts is in the hashes
 
 
 class StudyError(ValueError):
@@ -74,9 +77,8 @@ def read(root: Path) -> Study:
     """The study in the run folders under `root`.
 
     Raises:
-        StudyError: no folder, nothing finished, two scales in one folder, an unreadable record, or runs of
-        one
-            backbone, task and seed that did not see the same prompts and noise.
+        StudyError: no folder, nothing finished, two scales in one folder, an unreadable record, or runs of one
+            backbone, task and seed that did not share prompts, noise, weights, batch sizes or learning rate.
     """
     if not root.is_dir():
         raise StudyError(f"no run folder at {root}: train with `make table1`, or name another folder with --runs")
@@ -131,11 +133,15 @@ def seed_mean(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def diagnostics(runs: Iterable[ledger.Run]) -> pd.DataFrame:
-    """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip."""
+    """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip.
+
+    `inner` is 0 for a rollout's first, on-policy update and 1 for every later one.
+    """
     frames: list[pd.DataFrame] = []
     for run in runs:
         frame: pd.DataFrame = _attempt(run.diagnostics, run.path / "diagnostics.jsonl")
-        frames.append(frame.assign(**_identity(run), clip=run.info["recipe"]["clip"]))
+        inner = frame["inner"].clip(upper=1)
+        frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -180,21 +186,30 @@ def _scale(runs: tuple[ledger.Run, ...]) -> str:
 
 
 def _check_hashes(runs: tuple[ledger.Run, ...]) -> None:
-    """Refuse runs that are compared with each other and did not see the same prompts and noise."""
+    """Refuse runs that are compared with each other and differ in more than their recipe."""
     seen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         backbone, task, seed, hashes = (run.info[key] for key in ("backbone", "task", "seed", "hashes"))
         where = f"backbone {backbone}, seed {seed}"
-        seen["evaluation", where][hashes.get("evaluation")].append(label(run))
+        for key in ("evaluation", "weights"):
+            seen[key, where][hashes.get(key)].append(label(run))
         for key in ("prompts", "noise") if task else ():
             seen[key, f"{where}, task {task}"][hashes.get(key)].append(label(run))
+        for key, value in _shared_settings(run) if task else ():
+            seen[key, f"{where}, task {task}"][str(value)].append(label(run))
     for (key, where), by_hash in seen.items():
         if len(by_hash) > 1:
             found = "; ".join(f"{str(value)[:12]}: {', '.join(names)}" for value, names in by_hash.items())
             raise StudyError(
-                f"runs of {where} carry different hashes of {key} and cannot be compared ({found}): "
-                "repeat the odd ones with FORCE=1"
+                f"runs of {where} differ in {key} and cannot be compared ({found}): repeat the odd ones with FORCE=1"
             )
+
+
+def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
+    config = run.info["config"]
+    yield "clip_scale", config.get("clip_scale")
+    for section in SHARED_SETTINGS:
+        yield from ((f"{section}.{k}", v) for k, v in config.get(section, {}).items() if k not in PER_MACHINE)
 
 
 def _identity(run: ledger.Run) -> dict[str, Any]:

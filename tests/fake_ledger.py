@@ -117,11 +117,13 @@ def metrics(row: Row, seed: int, scale: str, update: int) -> dict[str, Any]:
 def _info(row: Row, seed: int, scale: str, updates: int) -> dict[str, Any]:
     recipe = {"name": row.recipe, "clip": CLIPS.get(row.method, 1e-4)}
     hashes = {"prompts": f"prompts-{row.task}", "noise": f"noise-{seed}", "evaluation": f"evaluation-{seed}"}
+    hashes |= {"weights": row.backbone}
+    config = {"optim": {"rate": 2e-3, "micro_batch": 48}, "sampling": {"groups": 8}, "clip_scale": 11.3}
     return {
         "run_id": f"{row.name}-seed{seed}", "row": row.name, "method": row.method, "setting": row.setting,
         "backbone": row.backbone, "task": row.task, "recipe": recipe, "seed": seed, "scale": scale, "suite":
         "test", "updates": updates, "paper_updates": row.paper_updates, "latent_elements": LATENT_ELEMENTS,
-        "train_steps": 10, "hashes": hashes,
+        "train_steps": 10, "hashes": hashes, "config": config,
     }  # fmt: skip
 
 

@@ -31,6 +31,18 @@ def test_real_pictures_are_clean(category: str) -> None:
     assert np.mean([score.value for score in scores]) > 0.995
 
 
+@pytest.mark.parametrize("background", render.BACKGROUNDS)
+def test_a_background_is_found_under_things_that_cover_more_than_half_of_the_picture(background: str) -> None:
+    ground = np.array(render.BACKGROUNDS[background], dtype=np.float64)
+    canvas = np.tile(ground, (32, 32, 1))
+    for x, y in ((8, 8), (24, 8), (16, 24)):
+        cover = np.clip(0.5 - render.DISTANCE["square"](x, y, 7.0), 0, 1)[..., None]
+        canvas += cover * (np.array(render.PALETTE["blue"]) - canvas)
+    picture = np.rint(canvas).astype(np.uint8)
+    assert (picture == ground).all(axis=2).mean() < 0.5
+    assert Cleanliness().score([picture], [entry(None)])[0].value > 0.9
+
+
 @pytest.mark.parametrize("offset", [2, 5, 12])
 def test_a_flat_picture_is_off_by_its_distance_from_the_background(offset: int) -> None:
     flat = np.full((32, 32, 3), 242 - offset, dtype=np.uint8)

@@ -155,3 +155,10 @@ def test_no_target_is_a_missing_score_with_its_reason() -> None:
 )
 def test_common_in_order_is_the_longest_common_subsequence(one: str, other: str, length: int) -> None:
     assert common_in_order(one, other) == common_in_order(other, one) == length
+
+
+@pytest.mark.parametrize("target", [None, {"family": "objects", "objects": []}, {"family": "text"}])
+def test_a_target_that_cannot_be_checked_gives_no_score_but_a_reason(target: dict[str, Any] | None) -> None:
+    (score,) = Correctness().score([paint(text("A7"), 0)], [entry(target)])
+    assert np.isnan(score.value)
+    assert score.reason.endswith(("only its text", "lacks category, relation", "lacks category, text"))

@@ -44,6 +44,15 @@ def test_things_of_one_kind_are_paired_so_that_they_lie_nearest() -> None:
     assert apart["size"][0, 1] == pytest.approx(0.5 - UNSEEN_SIZE, abs=0.1)
 
 
+def test_of_pairings_that_are_equally_near_the_one_of_like_sizes_counts_and_noise_does_not_choose() -> None:
+    # A row and a column: either circle is 11.3 pixels from either.
+    row, column = drawn((8, 16, 5), (24, 16, 7)), drawn((16, 8, 5), (16, 24, 7))
+    for picture in (column, np.clip(column + np.random.default_rng(0).normal(0, 4, column.shape), 0, 255).astype("u1")):
+        apart = differences([row, picture], CIRCLES, shipped())
+        assert apart["size"][0, 1] == pytest.approx(0, abs=0.05)
+        assert apart["place"][0, 1] == pytest.approx(8 * np.sqrt(2) - UNSEEN_PLACE, abs=0.1)
+
+
 @pytest.mark.parametrize("category", CATEGORIES)
 @pytest.mark.parametrize("size", [6, 12])
 def test_real_sets_have_the_renderers_variety(category: str, size: int) -> None:

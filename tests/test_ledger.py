@@ -122,7 +122,20 @@ def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path
     assert run.data.tags["row"] == "sd3_flow_text"
     assert run.data.params["clip"] == "0.0001"
     assert run.info.status == "FINISHED"
-    assert json.loads((folder / "mlflow.json").read_text())["update"] == 4
+    assert json.loads((folder / "mlflow.json").read_text())["lines"]["metrics.jsonl"] == 4
+
+
+def test_the_mirror_misses_nothing_of_an_update_that_was_interrupted_between_its_lines(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = made(tmp_path, updates=1)
+    mirrored = ledger.mirror(ledger.read(folder), uri)
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"epoch": 0, "gold/correctness": 0.5, "update": 1}\n')
+    ledger.mirror(ledger.read(folder), uri)
+    assert [m.value for m in MlflowClient(uri).get_metric_history(mirrored, "gold/correctness")] == [0.5]
+    assert len(MlflowClient(uri).get_metric_history(mirrored, "proxy/reward")) == 1
 
 
 # Where a standard deviation is not a number nothing is shown: step 1 has none.

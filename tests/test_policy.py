@@ -13,6 +13,7 @@ from baselines.sde import ode_step
 from bench import sample
 from bench.policy import Policy, load
 from bench.prompts import Prompt
+from bench.ranks import Ranks
 from bench.session import prepare
 
 PROMPTS = ["a red circle left of a blue square", 'the text "K7"']
@@ -76,8 +77,8 @@ def test_packing_and_unpacking_are_inverse(backbone: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("row", ["sd3_flow_text", "flux_dance_text"])
 def test_a_fresh_adapter_changes_nothing_and_is_the_same_for_every_method(row: str, tmp_path: Path) -> None:
-    session = prepare(settings(row, tmp_path))
-    twin = prepare(settings(row.replace("flow", "guard").replace("dance", "guard"), tmp_path))
+    session = prepare(settings(row, tmp_path), Ranks())
+    twin = prepare(settings(row.replace("flow", "guard").replace("dance", "guard"), tmp_path), Ranks())
     bare = policy_of(session.row.backbone, tmp_path, session.policy.guidance)
     assert session.state.names == twin.state.names
     assert all(torch.equal(a, b) for a, b in zip(session.state.parameters, twin.state.parameters, strict=True))
@@ -87,7 +88,7 @@ def test_a_fresh_adapter_changes_nothing_and_is_the_same_for_every_method(row: s
 
 @pytest.mark.parametrize("row", ["sd3_flow_text", "flux_dance_text"])
 def test_the_saved_adapter_loads_into_the_stock_pipeline(row: str, tmp_path: Path) -> None:
-    session = prepare(settings(row, tmp_path))
+    session = prepare(settings(row, tmp_path), Ranks())
     with torch.no_grad():
         for i, parameter in enumerate(session.state.parameters):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))

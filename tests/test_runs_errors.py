@@ -19,6 +19,7 @@ from bench.config import ConfigError
 from bench.experiments import RowError
 from bench.policy import PolicyError
 from bench.prompts import PromptError
+from bench.ranks import Ranks
 from bench.record import LedgerError
 from bench.session import prepare
 from bench.update import GateError
@@ -64,6 +65,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     [
         ("updates=3", "updates=3 is not a positive multiple of optim.updates_per_rollout=2"),
         ("updates=-2", "updates=-2 is not a positive multiple"),
+        ("evaluation.every=3", "evaluation.every=3 is not a positive multiple"),
         ("sampling.group_size=8", "group_size=8 must be a multiple of temp_flow_grpo's 6 branches"),
     ],
 )
@@ -88,7 +90,7 @@ def test_a_second_process_on_a_run_is_turned_away(tmp_path: Path) -> None:
 def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that stopped after its first epoch: two updates, one checkpoint, no end."""
     folder = tmp_path_factory.mktemp("half")
-    session = prepare(settings(ROW, folder))
+    session = prepare(settings(ROW, folder), Ranks())
     session.record.begin(provenance.describe(session))
     session.updates = 2
     train.train(session)
@@ -122,7 +124,7 @@ def test_a_run_with_other_settings_is_neither_continued_nor_shown(half_done: Pat
 def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = prepare(settings("sd3_guard_text", tmp_path))
+    session = prepare(settings("sd3_guard_text", tmp_path), Ranks())
     assert session.recipe and session.proxy
     samples = train.sample_epoch(session, session.recipe, session.proxy)
     rows, times = torch.arange(12), session.policy.times(4)
@@ -132,3 +134,13 @@ def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
     rounded = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
     with pytest.raises(GateError, match="keep latents and means in float32"):
         update.check_on_policy(rounded, session.recipe)
+
+
+def test_a_run_is_not_resumed_on_prompts_that_changed_behind_their_path(tmp_path: Path) -> None:
+    asked = settings(ROW, tmp_path, "updates=2")
+    folder = train.run(asked)
+    (folder / "status.json").unlink()
+    path = Path(asked.evaluation.prompts)
+    path.write_text(path.read_text(encoding="utf-8").replace('"red"', '"blue"'), encoding="utf-8")
+    with pytest.raises(LedgerError, match="began with other evaluation; FORCE=1 repeats it"):
+        train.run(asked)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench import ledger, noise, rollout, train
 from bench.noise import Coordinates
+from bench.ranks import Ranks
 from bench.session import prepare
 
 SAME = ("run.json", "metrics.jsonl", "diagnostics.jsonl", "lora/pytorch_lora_weights.safetensors")
@@ -96,7 +97,7 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> set[Coordinates]:
 
 def coordinates(row: str, folder: Path, draws: set[Coordinates]) -> dict[str, set[Coordinates]]:
     draws.clear()
-    session = prepare(settings(row, folder))
+    session = prepare(settings(row, folder), Ranks())
     assert session.recipe and session.proxy
     draws.clear()
     train.sample_epoch(session, session.recipe, session.proxy)
@@ -125,7 +126,7 @@ def test_dance_shares_the_first_members_noise_within_a_group(tmp_path: Path, dra
 def test_methods_of_a_backbone_task_and_seed_carry_the_same_hashes(tmp_path: Path) -> None:
     from bench import provenance
 
-    found = [provenance.hashes(prepare(settings(row, tmp_path))) for row in METHODS]
+    found = [provenance.hashes(prepare(settings(row, tmp_path), Ranks())) for row in METHODS]
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {"prompts", "noise", "evaluation"}
 
@@ -133,7 +134,9 @@ def test_methods_of_a_backbone_task_and_seed_carry_the_same_hashes(tmp_path: Pat
 def test_micro_batch_changes_no_noise_and_latents_only_by_rounding(tmp_path: Path, draws: set[Coordinates]) -> None:
     samples, seen = [], []
     for size in (8, 32):
-        session = prepare(settings("sd3_flow_text", tmp_path, f"sampling.micro_batch={size}", "sampling.groups=6"))
+        session = prepare(
+            settings("sd3_flow_text", tmp_path, f"sampling.micro_batch={size}", "sampling.groups=6"), Ranks()
+        )
         assert session.recipe and session.proxy
         draws.clear()
         samples.append(train.sample_epoch(session, session.recipe, session.proxy))

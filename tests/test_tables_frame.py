@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_ledger import write_run, write_study
@@ -28,26 +29,46 @@ def test_an_empty_folder_has_no_run_at_all(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["prompts", "noise", "evaluation"])
+@pytest.mark.parametrize("key", ["prompts", "noise", "evaluation", "weights"])
 def test_runs_that_saw_other_prompts_or_noise_are_refused_by_name(tmp_path: Path, key: str) -> None:
-    hashes = {"prompts": "prompts-text", "noise": "noise-0", "evaluation": "evaluation-0"}
+    hashes = {"prompts": "prompts-text", "noise": "noise-0", "evaluation": "evaluation-0", "weights": "sd3"}
     write_run(tmp_path, "sd3_flow_text")
     write_run(tmp_path, "sd3_guard_text", hashes=hashes | {key: "other"})
-    with pytest.raises(StudyError, match=rf"different hashes of {key}.*sd3_flow_text.*sd3_guard_text"):
+    with pytest.raises(StudyError, match=rf"differ in {key}.*sd3_flow_text.*sd3_guard_text"):
         read(tmp_path)
 
 
 def test_a_run_without_a_hash_is_not_compared_with_one_that_has_it(tmp_path: Path) -> None:
     write_run(tmp_path, "sd3_flow_text")
-    write_run(tmp_path, "sd3_guard_text", hashes={"prompts": "prompts-text", "evaluation": "evaluation-0"})
-    with pytest.raises(StudyError, match="different hashes of noise"):
+    write_run(
+        tmp_path, "sd3_guard_text", hashes={"prompts": "prompts-text", "evaluation": "evaluation-0", "weights": "sd3"}
+    )
+    with pytest.raises(StudyError, match="differ in noise"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, changed",
+    [("optim.rate", {"optim": {"rate": 1e-3}}), ("sampling.groups", {"sampling": {"groups": 4}}), ("clip_scale", {})],
+)
+def test_methods_trained_under_other_settings_are_refused_by_name(tmp_path: Path, name: str, changed: Any) -> None:
+    settings = {"optim": {"rate": 2e-3}, "sampling": {"groups": 8}, "clip_scale": 11.3}
+    write_run(tmp_path, "sd3_flow_text", config=settings)
+    write_run(tmp_path, "sd3_guard_text", config=(settings | changed) if changed else settings | {"clip_scale": 1})
+    with pytest.raises(StudyError, match=rf"differ in {name} .*sd3_flow_text.*sd3_guard_text"):
+        read(tmp_path)
+
+
+def test_micro_batches_may_differ_since_they_change_no_number(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text", config={"optim": {"rate": 2e-3, "micro_batch": 48}})
+    write_run(tmp_path, "sd3_guard_text", config={"optim": {"rate": 2e-3, "micro_batch": 8}})
+    assert len(read(tmp_path).runs) == 2
 
 
 def test_a_base_model_judged_on_other_prompts_normalises_nothing(tmp_path: Path) -> None:
     write_run(tmp_path, "sd3_base", hashes={"evaluation": "other"})
     write_run(tmp_path, "sd3_flow_text")
-    with pytest.raises(StudyError, match=r"hashes of evaluation.*sd3_base"):
+    with pytest.raises(StudyError, match=r"differ in evaluation.*sd3_base"):
         read(tmp_path)
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
+from transformers import CLIPTokenizer
 
-from bench.tiny import build
+from bench.tiny import build, pipelines
 from bench.tiny.grammar import ALPHABET, all_prompts, colors_prompts, held_out, objects_prompts, text_prompts
-from bench.tiny.tokens import CLIP_LENGTH, T5_LENGTH, clip_tokenizer, t5_tokenizer, words
+from bench.tiny.tokens import CLIP_LENGTH, T5_LENGTH, byte_pairs, clip_tokenizer, t5_tokenizer, words
 
 WEIGHTS = Path(build.__file__).parent / "weights"
 STOCK = {"sd3": StableDiffusion3Pipeline, "flux": FluxPipeline}
@@ -35,6 +36,19 @@ def test_every_prompt_fits_and_no_two_read_alike() -> None:
         assert tokenizer.unk_token_id not in {i for ids in read for i in ids[1:-1]}
 
 
+def test_byte_pairs_are_merged_by_frequency_and_then_by_alphabet() -> None:
+    merges = [("a", "b"), ("a", "b</w>"), ("ab", "a</w>"), ("c", "d</w>")]
+    assert byte_pairs(["cd", "aba", "ab"]) == merges == byte_pairs(["ab", "aba", "cd"])
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_shipped_tokenizers_are_those_that_the_code_makes(name: str) -> None:
+    # Each process must number the tokens alike, or a build that was interrupted goes on with other words.
+    prompts = [prompt for prompt, _ in all_prompts()]
+    shipped = CLIPTokenizer.from_pretrained(WEIGHTS / name / "tokenizer")
+    assert shipped(prompts).input_ids == clip_tokenizer()(prompts).input_ids
+
+
 def test_the_grammar_counts() -> None:
     # 12 kinds of thing: 12 singles, 24 counts, 12 x 11 ordered pairs in 4 relations; 12 x 9 pairs of two colors.
     assert len(objects_prompts()) == 12 + 24 + 12 * 11 * 4
@@ -48,7 +62,7 @@ def test_the_grammar_counts() -> None:
 def test_shipped_pipelines_load_as_stock_pipelines_and_are_small(name: str) -> None:
     pipe = STOCK[name].from_pretrained(WEIGHTS / name)
     assert sum(p.numel() for p in pipe.transformer.parameters()) < 1_000_000
-    assert pipe.transformer.config.joint_attention_dim == 64
+    assert pipe.transformer.config.joint_attention_dim == pipelines.T5_WIDTH
     if name == "sd3":
         assert pipe.transformer.config.qk_norm == "rms_norm"
         assert tuple(pipe.transformer.config.dual_attention_layers) == (0,)

@@ -13,6 +13,7 @@ from torch import Tensor
 import baselines
 from bench import diagnostics, train, update
 from bench.experiments import histogram_edges
+from bench.ranks import Ranks
 from bench.rollout import Samples
 from bench.session import Session, prepare
 from bench.update import StepRecord
@@ -21,7 +22,7 @@ ROWS = ("sd3_flow_text", "sd3_guard_text", "sd3_temp_text", "flux_dance_text", "
 
 
 def sampled(row: str, folder: Path) -> tuple[Session, Samples]:
-    session = prepare(settings(row, folder))
+    session = prepare(settings(row, folder), Ranks())
     assert session.recipe and session.proxy
     samples = train.sample_epoch(session, session.recipe, session.proxy)
     generator = torch.Generator().manual_seed(1)
@@ -81,7 +82,7 @@ def test_dance_trains_a_random_part_of_each_members_steps(tmp_path: Path) -> Non
 
 def test_the_first_update_of_every_method_is_on_policy(tmp_path: Path) -> None:
     for row in ROWS:
-        session = prepare(settings(row, tmp_path))
+        session = prepare(settings(row, tmp_path), Ranks())
         assert session.recipe and session.proxy
         samples = train.sample_epoch(session, session.recipe, session.proxy)
         times = session.policy.times(4)

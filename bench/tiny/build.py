@@ -30,7 +30,7 @@ from tqdm import tqdm
 from bench.flux import FluxPolicy
 from bench.policy import Policy, load
 from bench.sd3 import SD3Policy
-from bench.tiny import card, fit, pipelines, preference, prompt_files, statistics
+from bench.tiny import card, fit, pipelines, preference, prompt_files, reading, statistics
 from gold_metrics.tiny_world import DATA
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -38,13 +38,14 @@ SEED = 20260
 THREADS = 2  # shared by the stages that run side by side; another number moves last bits
 TEXT_TOKENS = pipelines.CLIP_LENGTH
 PICTURES = 40_000
-AUTOENCODER_STEPS, AUTOENCODER_BATCH = 1500, 48
-GENERATOR_STEPS, GENERATOR_BATCH = 5000, 96
+AUTOENCODER_STEPS, AUTOENCODER_BATCH = 1200, 48
+GENERATOR_STEPS, GENERATOR_BATCH = {"sd3": 7000, "flux": 12_000}, 32  # the flow of Flux learns more slowly
 BUILDERS = {"sd3": (pipelines.build_sd3, SD3Policy), "flux": (pipelines.build_flux, FluxPolicy)}
 # Our choice: training prompts whose samples the preference model sees, and samples of each generator for each of them.
 SAMPLED_PROMPTS, SAMPLES = 300, 4
 GUIDANCE = {"sd3": 1.0, "flux": 3.5}  # as the tiny scale samples: bench/conf/scale/tiny.yaml
-PREFERENCE = "preference.safetensors"
+PREFERENCE, READING = "preference.safetensors", "{}.reading.json"
+MACHINE = "Made on {} cores, the generators side by side on one thread each, with torch {} and diffusers {}."
 CARD = "CARD.md"
 
 
@@ -63,8 +64,9 @@ def build_generator(name: str, work: Path) -> None:
     vae = pipelines.AutoencoderKL.from_pretrained(work / "vae")
     build, policy_type = BUILDERS[name]
     policy: Policy = policy_type(build(vae, SEED), pipelines.SIDE, TEXT_TOKENS, guidance=1.0)
+    _write(work / READING.format(name), reading.teach(policy, work, SEED))
     latents, prompts = load_file(work / "latents.safetensors")["latents"], fit.paint(PICTURES, SEED).prompts
-    fit.fit_generator(policy, latents, prompts, GENERATOR_STEPS, GENERATOR_BATCH, work, SEED)
+    fit.fit_generator(policy, latents, prompts, GENERATOR_STEPS[name], GENERATOR_BATCH, work, SEED)
     policy.pipe.save_pretrained(work / f"{name}.partial")
     (work / f"{name}.partial").rename(work / name)
 
@@ -116,12 +118,18 @@ def measure(work: Path) -> None:
     } | {name: functools.partial(card.sampled, policy, asked, SEED + 1) for name, policy in policies.items()}
     judges = card.scorers(work / PREFERENCE)
     quality = {name: card.measure(make(), asked, judges) for name, make in tqdm(shown.items(), "measuring")}
-    machine = f"Made on {os.cpu_count()} cores of a CPU, the autoencoder on two threads and the generators on one each,"
-    versions = f"with torch {version('torch')} and diffusers {version('diffusers')}."
-    numbers = {"machine": f"{machine} {versions}", "pictures": PICTURES, "seed": SEED + 1, "quality": quality}
-    preferred = json.loads((work / "preference.json").read_text())
-    made = {"stages": made_of(work, policies, int(preferred["steps"])), "preference": preferred}
-    _write(work / "numbers.json", numbers | made)
+    files = ("preference.json", *map(READING.format, BUILDERS))
+    preferred, *read = (json.loads((work / name).read_text()) for name in files)
+    numbers = {
+        "machine": MACHINE.format(os.cpu_count(), version("torch"), version("diffusers")),
+        "pictures": PICTURES,
+        "seed": SEED + 1,
+        "quality": quality,
+        "stages": made_of(work, policies, int(preferred["steps"])),
+        "preference": preferred,
+        "reading": dict(zip(BUILDERS, read, strict=True)),
+    }
+    _write(work / "numbers.json", numbers)
 
 
 def made_of(work: Path, policies: dict[str, Policy], preference_steps: int) -> list[dict[str, Any]]:
@@ -131,7 +139,7 @@ def made_of(work: Path, policies: dict[str, Policy], preference_steps: int) -> l
     modules = {name: [m for m in pipe.components.values() if isinstance(m, nn.Module)] for name, pipe in pipes.items()}
     fits: dict[str, tuple[int, int, int]] = {
         "autoencoder": (vae, AUTOENCODER_STEPS, AUTOENCODER_BATCH),
-        **{name: (_parameters(*each) - vae, GENERATOR_STEPS, GENERATOR_BATCH) for name, each in modules.items()},
+        **{name: (_parameters(*each) - vae, GENERATOR_STEPS[name], GENERATOR_BATCH) for name, each in modules.items()},
         "preference": (_parameters(preference.PreferenceModel()), preference_steps, preference.BATCH),
     }
     columns = ("parameters", "steps", "batch")

@@ -45,8 +45,10 @@ Together {megabytes:.2f} MB (without this card).
 
 {machine}
 Trained on {pictures:,} rendered pictures; one prompt in five with relations, with two colors or with letters was held
-out. Both pipelines share the autoencoder. A generator's text encoders are trained with its transformer. Limits: no
-distillation of guidance (Flux's guidance input is there, and meaningless), no other prompts than the grammar's.
+out. Both pipelines share the autoencoder. Text encoders were first taught to tell the facts of every prompt ("left
+red", "letter 1 K"), also of those whose pictures are held out, then frozen; their pooled embedding tells every fact
+right for {reading} of the prompts. Limits: no distillation of guidance (Flux's guidance input is there, and
+meaningless), no other prompts than the grammar's.
 
 ## How good they are
 
@@ -137,13 +139,15 @@ def markdown(numbers: Mapping[str, Any], megabytes: float) -> str:
 
     Args:
         numbers: `machine` (a sentence), `pictures`, `seed`, `stages` (rows of stage, parameters, steps, batch, seed,
-            seconds; None where unknown), `quality` (source -> result of `measure`), `preference` (what
-            `bench.tiny.preference.train` returned, with `margin`, `sampled_pictures`, `held_out_groups`).
+            seconds; None where unknown), `reading` (share of prompts, by pipeline), `quality` (source ->
+            result of `measure`), `preference` (what `bench.tiny.preference.train` returned, with `margin`,
+            `sampled_pictures`, `held_out_groups`).
         megabytes: size of all weights together, in 10^6 bytes.
     """
     return TEMPLATE.format(
         megabytes=megabytes,
         made=_made(numbers["stages"]),
+        reading=" and ".join(f"{share:.0%} ({name})" for name, share in numbers["reading"].items()),
         quality="\n\n".join(_quality(source, rows) for source, rows in numbers["quality"].items()),
         per_prompt=PER_PROMPT,
         steps=STEPS,

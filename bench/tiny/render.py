@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,23 @@ SIDE = 32
 PALETTE = {"red": (214, 48, 49), "green": (38, 160, 74), "blue": (41, 98, 214), "yellow": (240, 200, 40)}
 BACKGROUNDS = {"white": (242, 242, 242), "gray": (168, 170, 176), "dark": (46, 46, 56)}
 INK = {"white": (20, 20, 24), "gray": (20, 20, 24), "dark": (250, 250, 250)}
-RADIUS = {1: (5, 8), 2: (4, 6), 3: (4, 5)}  # by the number of things in the picture, in pixels
-GRID = 2  # pixels; places are multiples of it: a quarter of the phases that an autoencoder cell of 4 pixels can see
-GAP = 1.5  # pixels between two things, so that they stay two things after antialiasing
-# Things stand near these places (x, y), and sway about them by so many grid steps: a flow of this size paints a place
-# that it can guess from the prompt, and smears one that it cannot.
-ANCHORS = {1: [(16, 16)], 3: [(9, 9), (23, 9), (16, 23)]}
-PAIRS = {"row": [(9, 16), (23, 16)], "column": [(16, 9), (16, 23)]}
-LINE = {"left of": "row", "right of": "row", "above": "column", "below": "column"}
-SWAY = {1: 2, 2: 1, 3: 1}
+RADIUS = (5, 7)  # pixels, whole numbers
+# Pixels between places: a patch of the transformers. A flow of this size paints what falls on its patches, and smears
+# what may fall between them.
+GRID = 8
+# Where things and letters stand, as centers (x, y), and by how many grid places all of them together may stray
+# right/left and up/down.
+LAYOUTS = {
+    "center": ([(16, 16)], (1, 1)),
+    "row": ([(8, 16), (24, 16)], (0, 1)),
+    "column": ([(16, 8), (16, 24)], (1, 0)),
+    "two above one": ([(8, 8), (24, 8), (16, 24)], (0, 0)),
+    "one above two": ([(16, 8), (8, 24), (24, 24)], (0, 0)),
+}
+BY_COUNT = {1: ("center",), 2: ("row", "column"), 3: ("two above one", "one above two")}
+BY_RELATION = {"left of": ("row",), "right of": ("row",), "above": ("column",), "below": ("column",)}
+BY_LETTERS = {1: ("center",), 2: ("row",)}
 GLYPH_SCALE = 2
-GLYPH_GAP = 2
-TEXT_JITTER = (1, 1)  # grid places right/left and up/down from the center
 
 GLYPHS = {
     "A": ".###. #...# #...# ##### #...# #...# #...#",
@@ -65,51 +70,36 @@ def _triangle(x: float, y: float, r: float) -> NDArray[np.float64]:
 DISTANCE = {"circle": _circle, "square": _square, "triangle": _triangle}  # signed, in pixels, negative inside
 
 
-def _fits(relation: str | None, places: list[tuple[float, float, float]]) -> bool:
-    for (x1, y1, r1), (x2, y2, r2) in itertools.combinations(places, 2):
-        if max(abs(x1 - x2), abs(y1 - y2)) < r1 + r2 + GAP:
-            return False
-    if relation is None:
-        return True
-    (x1, y1, _), (x2, y2, _) = places
-    ahead = {"left of": x2 - x1, "right of": x1 - x2, "above": y2 - y1, "below": y1 - y2}[relation]
-    across = abs(y1 - y2) if relation in ("left of", "right of") else abs(x1 - x2)
-    return ahead > across
-
-
-def _anchors(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[int, int]]:
-    if count != 2:
-        return ANCHORS[count]
-    line = LINE[relation] if relation else str(rng.choice(["row", "column"]))
-    anchors = PAIRS[line]
-    return anchors[::-1] if relation in ("right of", "below") else anchors
-
-
-def _place(count: int, relation: str | None, rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    (low, high), sway = RADIUS[count], SWAY[count]
-    while True:
-        r = rng.integers(low, high + 1, count).astype(np.float64)
-        places = np.array(_anchors(count, relation, rng)) + GRID * rng.integers(-sway, sway + 1, (count, 2))
-        x, y = places.T.astype(np.float64)
-        found = list(zip(x.tolist(), y.tolist(), r.tolist(), strict=True))
-        if _fits(relation, found):
-            return found
+def _places(layouts: tuple[str, ...], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Centers (x, y) in pixels, by one of the layouts."""
+    anchors, sway = LAYOUTS[str(rng.choice(layouts))]
+    right, down = (GRID * int(rng.integers(-most, most + 1)) for most in sway)
+    return [(x + right, y + down) for x, y in anchors]
 
 
 def _paint(canvas: NDArray[np.float64], cover: NDArray[np.float64], color: tuple[int, int, int]) -> None:
     canvas += cover[..., None] * (np.array(color) - canvas)
 
 
-def _letters_cover(text: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    dots = np.kron(np.stack([glyph(letter) for letter in text]), np.ones((1, GLYPH_SCALE, GLYPH_SCALE)))
-    width, height = dots.shape[2], dots.shape[1]
-    left = (SIDE - len(text) * width - (len(text) - 1) * GLYPH_GAP) // 2
-    dx, dy = (GRID * int(rng.integers(-j, j + 1)) for j in TEXT_JITTER)
+def _things(target: dict[str, Any], rng: np.random.Generator) -> Iterator[tuple[NDArray[np.float64], str]]:
+    """Cover and color of each thing; the first stands where the relation wants it."""
+    things = [(o["color"], o["shape"]) for o in target["objects"] for _ in range(o["count"])]
+    relation = target["relation"]
+    places = _places(BY_RELATION[relation] if relation else BY_COUNT[len(things)], rng)
+    ordered = places[::-1] if relation in ("right of", "below") else places
+    for (color, shape), (x, y) in zip(things, ordered, strict=True):
+        radius = float(rng.integers(RADIUS[0], RADIUS[1] + 1))
+        yield np.clip(0.5 - DISTANCE[shape](x, y, radius), 0, 1), color
+
+
+def _letters(text: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Cover of the letters, their dots on whole multiples of their size."""
     cover = np.zeros((SIDE, SIDE))
-    top = (SIDE - height) // 2 + dy
-    for i, letter in enumerate(dots):
-        x = left + dx + i * (width + GLYPH_GAP)
-        cover[top : top + height, x : x + width] = letter
+    for letter, (x, y) in zip(text, _places(BY_LETTERS[len(text)], rng), strict=True):
+        dots = np.kron(glyph(letter), np.ones((GLYPH_SCALE, GLYPH_SCALE)))
+        height, width = dots.shape
+        top, left = ((c - size // 2) // GLYPH_SCALE * GLYPH_SCALE for c, size in ((y, height), (x, width)))
+        cover[top : top + height, left : left + width] = dots
     return cover
 
 
@@ -121,9 +111,8 @@ def render(target: dict[str, Any], rng: np.random.Generator) -> Picture:
     background = str(rng.choice(list(BACKGROUNDS)))
     canvas = np.tile(np.array(BACKGROUNDS[background], dtype=np.float64), (SIDE, SIDE, 1))
     if target["family"] == "text":
-        _paint(canvas, _letters_cover(target["text"], rng), INK[background])
+        _paint(canvas, _letters(target["text"], rng), INK[background])
     else:
-        things = [(o["color"], o["shape"]) for o in target["objects"] for _ in range(o["count"])]
-        for (color, shape), place in zip(things, _place(len(things), target["relation"], rng), strict=True):
-            _paint(canvas, np.clip(0.5 - DISTANCE[shape](*place), 0, 1), PALETTE[color])
+        for cover, color in _things(target, rng):
+            _paint(canvas, cover, PALETTE[color])
     return np.rint(canvas).astype(np.uint8)

@@ -48,7 +48,7 @@ def constants() -> dict[str, Any]:
 
 def unit_size(shape: str) -> float:
     """Square root of the area of a shape of radius 1, from the largest one that the renderer paints."""
-    radius = max(high for _, high in render.RADIUS.values())
+    radius = render.RADIUS[1]
     cover = np.clip(0.5 - render.DISTANCE[shape](render.SIDE / 2, render.SIDE / 2, radius), 0, 1)
     return round(float(np.sqrt(cover.sum())) / radius, 4)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from itertools import pairwise
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer, T5TokenizerFast
 
 from bench.tiny.grammar import ALPHABET, all_prompts
 
 CLIP_LENGTH = 10  # start, eight words ("a red circle left of a blue square"), end
 T5_LENGTH = 10
+END = "</w>"  # CLIP's mark of a word's last piece
 
 
 def words() -> list[str]:
@@ -18,24 +19,41 @@ def words() -> list[str]:
     return sorted({word for prompt, _ in all_prompts() for word in prompt.split() if '"' not in word})
 
 
+def byte_pairs(words: list[str]) -> list[tuple[str, str]]:
+    """The merges that make each word one token, most frequent pair first, ties in alphabetical order.
+
+    Tokenizers' own trainer breaks ties differently in each process.
+    """
+    parts = {word: [*word[:-1], word[-1] + END] for word in words}
+    merges = []
+    while any(len(part) > 1 for part in parts.values()):
+        counts = Counter(pair for part in parts.values() for pair in pairwise(part))
+        merges.append(min(counts, key=lambda pair: (-counts[pair], pair)))
+        parts = {word: _merged(part, merges[-1]) for word, part in parts.items()}
+    return merges
+
+
+def _merged(part: list[str], pair: tuple[str, str]) -> list[str]:
+    found: list[str] = []
+    for piece in part:
+        if found and (found[-1], piece) == pair:
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return found
+
+
 def clip_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer whose byte-pair merges are learned from the grammar's words, so that a word is one token.
 
     The quoted letters stay single tokens; the last letter of a text carries CLIP's end-of-word mark.
     """
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Whitespace()
+    merges = byte_pairs(words())
     letters = sorted({c for prompt, _ in all_prompts() for c in prompt.lower() if c != " "})
-    trainer = trainers.BpeTrainer(
-        vocab_size=10_000, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
-    )
-    learner.train_from_iterator(words(), trainer)
-    learned = json.loads(learner.to_str())["model"]
-    tokens = [*sorted(learned["vocab"], key=learned["vocab"].get), *(c + "</w>" for c in letters)]
-    tokens = list(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))
+    tokens = [*letters, *(c + END for c in letters), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(
-        vocab={token: i for i, token in enumerate(tokens)},
-        merges=[tuple(pair) for pair in learned["merges"]],
+        vocab={token: i for i, token in enumerate(dict.fromkeys(tokens))},
+        merges=merges,
         model_max_length=CLIP_LENGTH,
     )
 
