@@ -26,7 +26,7 @@ import pandas as pd
 
 from bench.record import METRIC_FILES, LedgerError, read_lines, write_json
 
-__all__ = ["LedgerError", "Run", "load", "mirror", "points", "read"]
+__all__ = ["LedgerError", "Run", "flatten", "load", "mirror", "points", "read"]
 
 EXPERIMENT = "grpo-guard-bench"
 SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
@@ -47,6 +47,11 @@ class Run:
     def finished(self) -> bool:
         """Whether the run came to its planned end."""
         return self.status.get("state") == "finished"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The composed configuration, flat: "optim.rate" and the like."""
+        return flatten(self.info["config"])
 
     def metrics(self) -> pd.DataFrame:
         """A row per update that logged anything, sorted by update, columns as logged."""
@@ -69,6 +74,14 @@ class Run:
         for path in sorted((self.path / "scores").glob("update-*.parquet")):
             parts.append(pd.read_parquet(path).assign(update=int(path.stem.removeprefix("update-"))))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def load(root: Path) -> list[Run]:

@@ -21,11 +21,14 @@ repair()
 
 from diffusers import DiffusionPipeline  # noqa: E402
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE  # noqa: E402
+from huggingface_hub import snapshot_download  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
-FINGERPRINT_VALUES = 4096  # of each weight: enough to tell two trainings apart, and quick for billions of weights
+FINGERPRINT_BYTES = (
+    2**20
+)  # of each file, with its size: tells two trainings apart, and is quick for billions of weights
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
 
 
@@ -89,15 +92,6 @@ class Policy(ABC):
         # One metadata key, without which alpha would be lost: safetensors writes several in random order.
         metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
         save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
-
-    def fingerprint(self) -> str:
-        """Hash of every weight's name, shape and first values; taken before `add_lora`, it tells generators apart."""
-        digest = hashlib.sha256()
-        for module in (self.transformer, self.pipe.vae, *self.text_encoders()):
-            for name, weight in module.state_dict().items():
-                start = weight.flatten()[:FINGERPRINT_VALUES].float().cpu().contiguous()
-                digest.update(f"{name}{tuple(weight.shape)}".encode() + start.numpy().tobytes())
-        return digest.hexdigest()[:16]
 
     @property
     def device(self) -> torch.device:
@@ -168,3 +162,21 @@ def load(weights: str, resolution: int, text_tokens: int, guidance: float) -> Po
     module, kind = POLICIES[name].split(":")
     policy: type[Policy] = getattr(import_module(module), kind)
     return policy(pipe, resolution, text_tokens, guidance)
+
+
+def fingerprint(weights: str) -> str:
+    """Hash of a pipeline's files, tokenizers and settings among them: path, size and first 16 MiB of each.
+
+    Args:
+        weights: a folder, or a hub repository whose snapshot is in the cache; empty for one that is not.
+    """
+    try:
+        folder = Path(weights) if Path(weights).is_dir() else Path(snapshot_download(weights, local_files_only=True))
+    except (OSError, ValueError):
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            start = file.read(FINGERPRINT_BYTES)
+        digest.update(f"{path.relative_to(folder)} {path.stat().st_size} ".encode() + start)
+    return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
 import socket
@@ -12,9 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import noise, prompts
+from bench import config as configuration
+from bench import noise, policy, prompts
 from bench.config import Config
+from bench.experiments import Row
+from bench.ledger import flatten
 from bench.record import LedgerError
+from gold_metrics.scorer import definition_hash
 
 if TYPE_CHECKING:
     from bench.session import Session
@@ -69,43 +74,46 @@ def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:
         )
 
 
-def check_same_inputs(info: dict[str, Any], session: Session, folder: Path) -> None:
-    """Whether the prompts, their targets, the noise and the weights are those of the run that `info` describes.
+def check_same_inputs(info: dict[str, Any], now: dict[str, str], folder: Path) -> None:
+    """Whether the hashes `now` are those of the run that `info` describes.
 
     Raises:
         LedgerError: they are not; what is behind a path has changed since the run began.
     """
-    then, now = info["hashes"], hashes(session)
-    changed = [key for key in now | then if then.get(key) != now.get(key)]
+    changed = [key for key in now if info["hashes"].get(key) != now[key]]
     if changed:
         raise LedgerError(
-            f"the run in {folder} began with other {' and '.join(changed)}; FORCE=1 repeats it, "
+            f"the run in {folder} was made with other {' and '.join(changed)}; FORCE=1 repeats it, "
             "runs= puts this one elsewhere"
         )
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `group.key`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def inputs(settings: Config, row: Row) -> dict[str, str]:
+    """Hashes of what the settings only name: `weights`, `evaluation` prompts and, for a method, training `prompts`.
+
+    `prompts` covers every epoch's in their order.
+
+    Raises:
+        PromptError, ConfigError: prompts or budgets cannot be used.
+    """
+    weights = policy.fingerprint(settings.backbones[row.backbone].weights)
+    found = {"weights": weights, "evaluation": prompts.fingerprint(prompts.load(Path(settings.evaluation.prompts)))}
+    if not row.task:
+        return found
+    epochs = configuration.planned_updates(settings, row) // settings.optim.updates_per_rollout
+    listed, groups = prompts.load(Path(settings.tasks[row.task].prompts)), settings.sampling.groups
+    trained = [p for epoch in range(epochs) for p in prompts.of_epoch(listed, groups, settings.seed, epoch)]
+    return found | {"prompts": prompts.fingerprint(trained)}
 
 
 def hashes(session: Session) -> dict[str, str]:
-    """What must agree between runs that are compared.
-
-    `prompts`: the training prompts of every epoch in order; `noise`: noise at fixed coordinates; `evaluation`: the
-    evaluation prompts with their noise; `weights`: the pipeline's. Base runs have no training prompts.
-    """
-    seed, shape = session.config.seed, session.policy.latent_shape
-    epochs = session.updates // session.config.optim.updates_per_rollout
-    groups = session.config.sampling.groups
-    trained = [p for e in range(epochs) for p in prompts.of_epoch(session.train_prompts, groups, seed, e)]
-    first = session.eval_prompts[0].id
-    found = {"noise": noise.fingerprint(seed, first, shape), "weights": session.weights}
-    found["evaluation"] = prompts.fingerprint(session.eval_prompts) + found["noise"]
-    return found | ({"prompts": prompts.fingerprint(trained)} if trained else {})
+    """What must agree between runs that are compared: `inputs`, `noise` at fixed coordinates, the `judges`."""
+    shape, first = session.policy.latent_shape, session.eval_prompts[0].id
+    definitions = " ".join(definition_hash(scorer.definition) for scorer in session.scorers)
+    return inputs(session.config, session.row) | {
+        "noise": noise.fingerprint(session.config.seed, first, shape),
+        "judges": hashlib.sha256(definitions.encode()).hexdigest()[:16],
+    }
 
 
 @cache

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor
 
 from bench.rollout import Member
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=6)  # our choice: the other ranks wait while the first judges an evaluation
 
 
 class Ranks:
-    """A group of processes started by torchrun or srun; one process alone is a group of one.
+    """A group of processes started by torchrun; one process alone is a group of one.
 
     The logical batch does not know of it: a rank takes a run of whole trunks, and since noise is a function of
     coordinates, the number of ranks changes none of it.
     """
 
     def __init__(self) -> None:
-        self._accelerator = Accelerator()
+        self._accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
     @property
     def device(self) -> torch.device:
@@ -60,6 +62,17 @@ class Ranks:
             raise answer[1]
         decided: T = answer[0]
         return decided
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Does `work` on every rank; what one rank raises, every rank raises, so that none is left waiting."""
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as caught:
+            error = caught
+        for raised in self.gather([error]):
+            if raised is not None:
+                raise raised
 
     def gather(self, items: list[T]) -> list[T]:
         """The ranks' lists, one after the other, on every rank."""

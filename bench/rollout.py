@@ -92,7 +92,7 @@ def sample(
     """Rolls the policy out without gradient, micro-batch by micro-batch, and decodes the images.
 
     Args:
-        members: whole groups, from `members_of`.
+        members: whole trunks, in the order of `members_of`.
         conditioning: embeddings, a row for each of the epoch's prompts.
         times: (T + 1,) flow times.
         micro_batch: members per forward pass; changes neither noise nor, beyond rounding, latents.

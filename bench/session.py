@@ -28,7 +28,6 @@ class Session:
     Attributes:
         recipe, proxy: the method and what it is rewarded by; None for a base model.
         updates: planned optimiser updates, 0 for a base model.
-        weights: hash of the pipeline's weights, without the adapter.
         scorers: the judges of every evaluation, proxies and golds.
     """
 
@@ -37,7 +36,6 @@ class Session:
     recipe: Recipe | None
     proxy: Scorer | None
     policy: Policy
-    weights: str
     state: State
     record: Record
     train_prompts: list[Prompt]
@@ -69,7 +67,6 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     eval_prompts = prompts.load(Path(settings.evaluation.prompts))
     scorers = sample.judges(settings.scale)
     loaded = policy.load(backbone.weights, backbone.resolution, backbone.text_tokens, backbone.guidance)
-    weights = loaded.fingerprint()
     loaded.pipe.to(ranks.device)
     return Session(
         config=settings,
@@ -77,7 +74,6 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
         recipe=recipe,
         proxy=rewards.load(row.task, settings.scale) if row.task else None,
         policy=loaded,
-        weights=weights,
         state=_fresh_state(settings, loaded, backbone.lora),
         record=Record(config.folder_of(settings, row), writes=ranks.first),
         train_prompts=train_prompts,

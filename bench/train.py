@@ -99,7 +99,7 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
     members = session.ranks.share(rollout.members_of(chosen, sampling.group_size), recipe.plan.branches)
     times = session.policy.times(sampling.steps)
     samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, sampling.micro_batch)
-    rollout.reward(samples, proxy)
+    session.ranks.attempt(lambda: rollout.reward(samples, proxy))
     everyones = torch.stack(session.ranks.gather(list(samples.rewards)))
     rollout.set_advantages(samples, everyones, recipe, sampling.groups)
     session.record.append(
@@ -178,23 +178,22 @@ def run(settings: Config) -> Path:
     """
     row = find_row(settings.row)
     folder, ranks = make_folder(config.folder_of(settings, row)), Ranks()
-    session = None
-    try:
-        with contextlib.ExitStack() as held:
-            earlier = ranks.decide(lambda: claim(folder, settings, held))
-            if earlier and earlier.finished:
-                print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
-                return folder
-            session = prepare(settings, ranks)
-            if earlier:
-                provenance.check_same_inputs(earlier.info, session, folder)
-            session.record.begin(provenance.describe(session))
+    with contextlib.ExitStack() as held:
+        earlier = ranks.decide(lambda: claim(folder, settings, held))
+        if earlier and earlier.finished:
+            print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
+            return folder
+        session = prepare(settings, ranks)
+        info = provenance.describe(session)
+        if earlier:
+            provenance.check_same_inputs(earlier.info, info["hashes"], folder)
+        try:
+            session.record.begin(info)
             train(session)
             mirror(session)
-    except BaseException as error:
-        if session:
+        except BaseException as error:
             _give_up(session, error)
-        raise
+            raise
     return folder
 
 
@@ -202,7 +201,7 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
     """Locks the run's folder for as long as `held` is open; returns what an earlier process left of the run.
 
     Raises:
-        LedgerError: another process works on it, or it was asked for with other settings.
+        LedgerError: another process works on it, or it was made with other settings, prompts or weights.
     """
     try:
         held.enter_context(FileLock(folder / ".lock", timeout=0))
@@ -214,6 +213,7 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
         return None
     earlier = ledger.read(folder)
     provenance.check_same(earlier.info, settings, folder)
+    provenance.check_same_inputs(earlier.info, provenance.inputs(settings, find_row(settings.row)), folder)
     return earlier
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from gold_metrics.scorer import Entry, Picture, Score
 from gold_metrics.tiny_parts import SMALLEST
-from gold_metrics.tiny_world import Array, World, belongs, find_background, shipped, unmix
+from gold_metrics.tiny_world import BACKGROUND_REACH, Array, World, belongs, find_background, shipped, unmix
 
 # Our choice: an error of 16 of 255 units costs a factor of e, so that a decoder's softness (about 8) lies in mid-range.
 SCALE = 16.0
@@ -27,6 +27,7 @@ EDGE_SPAN = 0.5
 SLOPE_SPAN = 0.1
 
 CONSTANTS = {
+    "background_reach": BACKGROUND_REACH,
     "scale": SCALE,
     "edge_weight": EDGE_WEIGHT,
     "edge_span": EDGE_SPAN,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gold_metrics.tiny_world import Array, Segmentation, World
+from gold_metrics.tiny_world import BACKGROUND_REACH, Array, Segmentation, World
 
 # Our choice: a third of the smallest thing that the renderer paints (a triangle of 23 pixels); less is a stray mark.
 SMALLEST = 8
@@ -33,6 +33,7 @@ RIM = 1  # pixels around a letter that must be free of ink: half of the gap betw
 COLOR_ERROR = 70.0
 
 THRESHOLDS = {
+    "background_reach": BACKGROUND_REACH,
     "color_error": COLOR_ERROR,
     "smallest": SMALLEST,
     "softness": SOFTNESS,

@@ -26,9 +26,11 @@ PAIR_ORDER = (
 GUARD = "GRPO-Guard"
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
-# Settings that runs which are compared must share; a method is its recipe and nothing else.
-SHARED_SETTINGS = ("sampling", "optim", "evaluation")
-PER_MACHINE = ("micro_batch", "prompts")  # of them: may differ; what is behind the path to prompts is in the hashes
+# Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
+# behind a path is in the hashes. A method is its recipe and nothing else.
+FREE = {"row", "seed", "updates", "force", "runs", "suite", "tracking", "checkpoint_every", "micro_batch"}
+FREE |= {"prompts", "weights"}
+JUDGING = (("evaluation", ["steps"]), ("evaluation", ["images_per_prompt"]))
 
 
 class StudyError(ValueError):
@@ -78,7 +80,7 @@ def read(root: Path) -> Study:
 
     Raises:
         StudyError: no folder, nothing finished, two scales in one folder, an unreadable record, or runs of one
-            backbone, task and seed that did not share prompts, noise, weights, batch sizes or learning rate.
+            backbone that differ in more than their recipe: in prompts, noise, weights, judges or a setting.
     """
     if not root.is_dir():
         raise StudyError(f"no run folder at {root}: train with `make table1`, or name another folder with --runs")
@@ -190,13 +192,15 @@ def _check_hashes(runs: tuple[ledger.Run, ...]) -> None:
     seen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         backbone, task, seed, hashes = (run.info[key] for key in ("backbone", "task", "seed", "hashes"))
-        where = f"backbone {backbone}, seed {seed}"
-        for key in ("evaluation", "weights"):
+        where, judged = f"backbone {backbone}", f"backbone {backbone}, seed {seed}"
+        for key in ("weights", "judges"):
             seen[key, where][hashes.get(key)].append(label(run))
-        for key in ("prompts", "noise") if task else ():
-            seen[key, f"{where}, task {task}"][hashes.get(key)].append(label(run))
-        for key, value in _shared_settings(run) if task else ():
-            seen[key, f"{where}, task {task}"][str(value)].append(label(run))
+        for key in ("evaluation", "noise"):
+            seen[key, judged][hashes.get(key)].append(label(run))
+        if task:
+            seen["prompts", f"{judged}, task {task}"][hashes.get("prompts")].append(label(run))
+        for key, value in _shared_settings(run):
+            seen[key, where][str(value)].append(label(run))
     for (key, where), by_hash in seen.items():
         if len(by_hash) > 1:
             found = "; ".join(f"{str(value)[:12]}: {', '.join(names)}" for value, names in by_hash.items())
@@ -206,10 +210,12 @@ def _check_hashes(runs: tuple[ledger.Run, ...]) -> None:
 
 
 def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
-    config = run.info["config"]
-    yield "clip_scale", config.get("clip_scale")
-    for section in SHARED_SETTINGS:
-        yield from ((f"{section}.{k}", v) for k, v in config.get(section, {}).items() if k not in PER_MACHINE)
+    """The settings that count for the run: of its own backbone, and for a base model only how it is judged."""
+    for key, value in run.settings.items():
+        section, *rest = key.split(".")
+        other = section == "tasks" or (section == "backbones" and rest[0] != run.info["backbone"])
+        if not other and not FREE & {section, *rest} and (run.info["task"] or (section, rest[:1]) in JUDGING):
+            yield key, value
 
 
 def _identity(run: ledger.Run) -> dict[str, Any]:

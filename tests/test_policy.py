@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from bench_runs import settings
 from torch import Tensor
 
 from baselines.sde import ode_step
-from bench import sample
-from bench.policy import Policy, load
+from bench import config, sample
+from bench.policy import Policy, fingerprint, load
 from bench.prompts import Prompt
 from bench.ranks import Ranks
 from bench.session import prepare
@@ -118,3 +119,22 @@ def test_guided_velocity_carries_gradient_through_both_halves(tmp_path: Path) ->
     half = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     assert names
     assert (guided - half).norm() > 0.1 * half.norm()
+
+
+def test_a_fingerprint_tells_weights_tokenizers_and_schedulers_apart(tmp_path: Path) -> None:
+    shipped = Path(config.__file__).parent / "tiny/weights/sd3"
+    prints = {fingerprint(str(shipped))}
+    for part in (
+        "transformer/diffusion_pytorch_model.safetensors",
+        "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+    ):
+        copy = tmp_path / part.split("/")[0]
+        shutil.copytree(shipped, copy)
+        assert fingerprint(str(copy)) in prints
+        changed = bytearray((copy / part).read_bytes())
+        changed[-3] ^= 1
+        (copy / part).write_bytes(changed)
+        prints.add(fingerprint(str(copy)))
+    assert len(prints) == 4
+    assert fingerprint("nobody/nothing-of-this-name") == ""

@@ -13,14 +13,14 @@ import torch
 from bench_runs import lines, settings
 from filelock import FileLock
 
-from bench import provenance, train, update
+from bench import ledger, provenance, train, update
 from bench.checkpoint import CheckpointError
 from bench.config import ConfigError
 from bench.experiments import RowError
 from bench.policy import PolicyError
 from bench.prompts import PromptError
 from bench.ranks import Ranks
-from bench.record import LedgerError
+from bench.record import LedgerError, Record
 from bench.session import prepare
 from bench.update import GateError
 
@@ -136,11 +136,13 @@ def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
         update.check_on_policy(rounded, session.recipe)
 
 
-def test_a_run_is_not_resumed_on_prompts_that_changed_behind_their_path(tmp_path: Path) -> None:
+def test_neither_a_finished_nor_a_preempted_run_is_taken_for_one_on_prompts_that_changed(tmp_path: Path) -> None:
     asked = settings(ROW, tmp_path, "updates=2")
     folder = train.run(asked)
-    (folder / "status.json").unlink()
     path = Path(asked.evaluation.prompts)
     path.write_text(path.read_text(encoding="utf-8").replace('"red"', '"blue"'), encoding="utf-8")
-    with pytest.raises(LedgerError, match="began with other evaluation; FORCE=1 repeats it"):
-        train.run(asked)
+    for state in ("finished", "preempted"):
+        Record(folder).status(state, 2, 2)
+        with pytest.raises(LedgerError, match="made with other evaluation; FORCE=1 repeats it"):
+            train.run(asked)
+        assert ledger.read(folder).status["state"] == state  # a refusal leaves the record as it was

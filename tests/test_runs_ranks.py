@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 from bench_runs import lines, overrides, settings
+from filelock import FileLock
 
 from bench import train
 from bench.config import ConfigError
 from bench.experiments import find_row
 from bench.ranks import Ranks
+from bench.rollout import RewardError
 from bench.session import check_groups, recipe_of
 
 ROW = "sd3_guard_text"
+PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
 
 def free_port() -> str:
@@ -27,12 +30,17 @@ def free_port() -> str:
 
 
 def together(count: int, *arguments: str) -> list[tuple[int, str]]:
-    """Exit code and errors of `count` processes that torchrun or srun would have started."""
+    """Exit code and errors of `count` processes that torchrun would have started."""
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
     ranks = [os.environ | shared | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(count)]
     command = [sys.executable, "-m", "bench.train", *arguments]
     running = [subprocess.Popen(command, env=each, stderr=subprocess.PIPE, text=True) for each in ranks]
-    return [(process.wait(), errors) for process in running for errors in [process.communicate()[1]]]
+    try:
+        errors = [process.communicate(timeout=PATIENCE)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [(process.returncode, each) for process, each in zip(running, errors, strict=True)]
 
 
 def test_two_processes_train_the_run_that_one_trains(tmp_path: Path) -> None:
@@ -46,10 +54,28 @@ def test_two_processes_train_the_run_that_one_trains(tmp_path: Path) -> None:
 
 
 def test_what_the_first_process_refuses_every_process_refuses(tmp_path: Path) -> None:
-    arguments = [f"row={ROW}", *overrides(tmp_path), "evaluation.prompts=nowhere.jsonl"]
-    for code, errors in together(2, *arguments):
+    arguments = [f"row={ROW}", *overrides(tmp_path)]
+    folder = tmp_path / "runs" / ROW / "seed0"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        refused = together(2, *arguments)
+    for code, errors in refused:
         assert code == 2
-        assert "bench.train: prompt file nowhere.jsonl cannot be read" in errors
+        assert "bench.train: another process works on" in errors
+
+
+def test_what_one_process_cannot_do_stops_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RewardError("no reward")
+
+    ranks = Ranks()
+    ranks.attempt(lambda: None)
+    with pytest.raises(RewardError, match="no reward"):
+        ranks.attempt(fails)
+    # As seen from a rank that succeeded while its neighbour did not.
+    monkeypatch.setattr(ranks, "gather", lambda errors: [*errors, RewardError("no reward")])
+    with pytest.raises(RewardError, match="no reward"):
+        ranks.attempt(lambda: None)
 
 
 def test_a_process_without_a_trunk_is_refused(tmp_path: Path) -> None:

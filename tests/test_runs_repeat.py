@@ -128,7 +128,7 @@ def test_methods_of_a_backbone_task_and_seed_carry_the_same_hashes(tmp_path: Pat
 
     found = [provenance.hashes(prepare(settings(row, tmp_path), Ranks())) for row in METHODS]
     assert found[0] == found[1] == found[2]
-    assert set(found[0]) == {"prompts", "noise", "evaluation"}
+    assert set(found[0]) == {"prompts", "noise", "evaluation", "weights", "judges"}
 
 
 def test_micro_batch_changes_no_noise_and_latents_only_by_rounding(tmp_path: Path, draws: set[Coordinates]) -> None:

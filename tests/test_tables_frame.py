@@ -59,6 +59,30 @@ def test_methods_trained_under_other_settings_are_refused_by_name(tmp_path: Path
         read(tmp_path)
 
 
+def test_seeds_that_were_trained_on_other_weights_or_settings_are_not_averaged(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_flow_text", seed=0)
+    write_run(tmp_path, "sd3_flow_text", seed=1, config={"optim": {"rate": 1e-3}})
+    with pytest.raises(StudyError, match=r"differ in optim.rate .*seed 0.*seed 1"):
+        read(tmp_path)
+
+
+def test_a_base_model_judged_in_another_way_normalises_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, "sd3_base", config={"evaluation": {"steps": 40}, "optim": {"rate": 1}})
+    write_run(tmp_path, "sd3_flow_text", config={"evaluation": {"steps": 10}, "optim": {"rate": 2}})
+    with pytest.raises(StudyError, match=r"differ in evaluation.steps .*sd3_base"):
+        read(tmp_path)
+
+
+def test_adapters_of_other_backbones_are_no_setting_of_this_one(tmp_path: Path) -> None:
+    lora = {"sd3": {"lora": {"rank": 8}}, "flux": {"lora": {"rank": 8}}}
+    write_run(tmp_path, "sd3_flow_text", config={"backbones": lora})
+    write_run(tmp_path, "sd3_guard_text", config={"backbones": lora | {"flux": {"lora": {"rank": 64}}}})
+    assert len(read(tmp_path).runs) == 2
+    write_run(tmp_path, "sd3_guard_text", config={"backbones": lora | {"sd3": {"lora": {"rank": 64}}}})
+    with pytest.raises(StudyError, match=r"differ in backbones.sd3.lora.rank"):
+        read(tmp_path)
+
+
 def test_micro_batches_may_differ_since_they_change_no_number(tmp_path: Path) -> None:
     write_run(tmp_path, "sd3_flow_text", config={"optim": {"rate": 2e-3, "micro_batch": 48}})
     write_run(tmp_path, "sd3_guard_text", config={"optim": {"rate": 2e-3, "micro_batch": 8}})
@@ -66,7 +90,7 @@ def test_micro_batches_may_differ_since_they_change_no_number(tmp_path: Path) ->
 
 
 def test_a_base_model_judged_on_other_prompts_normalises_nothing(tmp_path: Path) -> None:
-    write_run(tmp_path, "sd3_base", hashes={"evaluation": "other"})
+    write_run(tmp_path, "sd3_base", hashes={"evaluation": "other", "weights": "sd3", "noise": "noise-0"})
     write_run(tmp_path, "sd3_flow_text")
     with pytest.raises(StudyError, match=r"differ in evaluation.*sd3_base"):
         read(tmp_path)

@@ -1,4 +1,4 @@
-"""What the text encoders are taught to read, and that they carry it to the prompts that they never read."""
+"""What the text encoders are taught to read."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -39,7 +38,8 @@ THREADS = 2  # shared by the stages that run side by side; another number moves 
 TEXT_TOKENS = pipelines.CLIP_LENGTH
 PICTURES = 40_000
 AUTOENCODER_STEPS, AUTOENCODER_BATCH = 1200, 48
-GENERATOR_STEPS, GENERATOR_BATCH = {"sd3": 7000, "flux": 12_000}, 32  # the flow of Flux learns more slowly
+GENERATOR_STEPS, GENERATOR_BATCH = {"sd3": 6500, "flux": 12_000}, 32  # the flow of Flux learns more slowly
+SHARES = {"sd3": fit.FEWER_TEXTS, "flux": fit.CATEGORY_WEIGHT}
 BUILDERS = {"sd3": (pipelines.build_sd3, SD3Policy), "flux": (pipelines.build_flux, FluxPolicy)}
 # Our choice: training prompts whose samples the preference model sees, and samples of each generator for each of them.
 SAMPLED_PROMPTS, SAMPLES = 300, 4
@@ -52,9 +52,8 @@ CARD = "CARD.md"
 def build_autoencoder(work: Path) -> None:
     """Fits the autoencoder that both pipelines share and saves it in `work/vae`."""
     torch.manual_seed(SEED)
-    vae, pictures = pipelines.autoencoder(), fit.paint(PICTURES, SEED)
+    vae, pictures = pipelines.autoencoder(), fit.paint(PICTURES, SEED, fit.CATEGORY_WEIGHT)
     fit.fit_autoencoder(vae, pictures, AUTOENCODER_STEPS, AUTOENCODER_BATCH, work, SEED)
-    save_file({"latents": fit.encode(vae, pictures.images)}, work / "latents.safetensors")
     vae.save_pretrained(work / "vae.partial")
     (work / "vae.partial").rename(work / "vae")
 
@@ -65,8 +64,9 @@ def build_generator(name: str, work: Path) -> None:
     build, policy_type = BUILDERS[name]
     policy: Policy = policy_type(build(vae, SEED), pipelines.SIDE, TEXT_TOKENS, guidance=1.0)
     _write(work / READING.format(name), reading.teach(policy, work, SEED))
-    latents, prompts = load_file(work / "latents.safetensors")["latents"], fit.paint(PICTURES, SEED).prompts
-    fit.fit_generator(policy, latents, prompts, GENERATOR_STEPS[name], GENERATOR_BATCH, work, SEED)
+    pictures = fit.paint(PICTURES, SEED, SHARES[name])
+    latents = fit.encode(vae, pictures.images)
+    fit.fit_generator(policy, latents, pictures.prompts, GENERATOR_STEPS[name], GENERATOR_BATCH, work, SEED)
     policy.pipe.save_pretrained(work / f"{name}.partial")
     (work / f"{name}.partial").rename(work / name)
 
@@ -102,7 +102,7 @@ def generators(work: Path) -> dict[str, Policy]:
 
 def candidates(policies: dict[str, Policy], count: int, seed: int) -> list[preference.Candidates]:
     """SAMPLES pictures by each policy for each of `count` training prompts, drawn by category as for the fits."""
-    pairs = dict(fit.draw_prompts(10 * count, np.random.default_rng(seed)))
+    pairs = dict(fit.draw_prompts(10 * count, np.random.default_rng(seed), fit.CATEGORY_WEIGHT))
     asked = [card.as_prompt(*pair) for pair in list(pairs.items())[:count]]
     pictures = np.concatenate([card.sampled(policy, asked, seed, SAMPLES) for policy in policies.values()])
     return [preference.Candidates(p.text, p.target or {}, pictures[i :: len(asked)]) for i, p in enumerate(asked)]

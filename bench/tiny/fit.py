@@ -6,7 +6,7 @@ Every batch is a function of (seed, step), so an interrupted fit goes on as if i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from bench.tiny.render import render
 
 # How often each category is drawn; our choice: what is hard to learn (relations, letters) more often.
 CATEGORY_WEIGHT = {"single_object": 0.05, "counting": 0.1, "position": 0.3, "colors": 0.2, "text": 0.35}
+# SD3 learns letters soonest, from three text encoders: with more of them its base would leave nothing to learn.
+FEWER_TEXTS = {"single_object": 0.05, "counting": 0.12, "position": 0.4, "colors": 0.27, "text": 0.16}
 EMA_DECAY = 0.999
 SAVE_EVERY = 500  # steps
 KL_WEIGHT = 1e-5  # our choice; 2e-3 spreads the picture over more latent directions, and the flow learns it worse
@@ -45,23 +47,23 @@ class Pictures:
     prompts: list[str]
 
 
-def category_weights(pool: list[tuple[str, Target]]) -> NDArray[np.float64]:
-    """Probability of each prompt, so that its category is drawn by CATEGORY_WEIGHT."""
+def category_weights(pool: list[tuple[str, Target]], share: Mapping[str, float]) -> NDArray[np.float64]:
+    """Probability of each prompt, so that its category is drawn by `share`."""
     categories = [target["category"] for _, target in pool]
-    weight = np.array([CATEGORY_WEIGHT[c] / categories.count(c) for c in categories])
+    weight = np.array([share[c] / categories.count(c) for c in categories])
     return weight / weight.sum()
 
 
-def draw_prompts(count: int, rng: np.random.Generator) -> list[tuple[str, Target]]:
-    """`count` prompts that are not held out, by CATEGORY_WEIGHT."""
+def draw_prompts(count: int, rng: np.random.Generator, share: Mapping[str, float]) -> list[tuple[str, Target]]:
+    """`count` prompts that are not held out, their categories by `share`."""
     pool = [p for p in all_prompts() if not held_out(*p)]
-    return [pool[i] for i in rng.choice(len(pool), count, p=category_weights(pool))]
+    return [pool[i] for i in rng.choice(len(pool), count, p=category_weights(pool, share))]
 
 
-def paint(count: int, seed: int) -> Pictures:
-    """`count` pictures of prompts that are not held out."""
+def paint(count: int, seed: int, share: Mapping[str, float]) -> Pictures:
+    """`count` pictures of prompts that are not held out, their categories by `share`."""
     rng = np.random.default_rng(seed)
-    pairs = draw_prompts(count, rng)
+    pairs = draw_prompts(count, rng, share)
     images = np.stack([render(target, rng) for _, target in tqdm(pairs, "painting", leave=False)])
     return Pictures(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), [prompt for prompt, _ in pairs])
 

@@ -59,7 +59,10 @@ def teach(policy: Policy, folder: Path, seed: int) -> float:
     """
     pairs = all_prompts()
     prompts = [prompt for prompt, _ in pairs]
-    stated, weight = facts([target for _, target in pairs]), torch.tensor(fit.category_weights(pairs))
+    stated, weight = (
+        facts([target for _, target in pairs]),
+        torch.tensor(fit.category_weights(pairs, fit.CATEGORY_WEIGHT)),
+    )
     probe = policy.encode(prompts[:1])
     torch.manual_seed(seed)
     heads = Heads(probe.pooled.shape[-1], probe.tokens.shape[-1], stated.shape[1])
