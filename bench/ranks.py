@@ -25,7 +25,9 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        self._accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+        patience = InitProcessGroupKwargs(timeout=PATIENCE)
+        # Unasked, accelerate forms no group of processes that have only CPUs.
+        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
 
     @property
     def device(self) -> torch.device:
