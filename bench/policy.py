@@ -26,9 +26,7 @@ from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
-FINGERPRINT_BYTES = (
-    2**20
-)  # of each file, with its size: tells two trainings apart, and is quick for billions of weights
+FINGERPRINT_BYTES = 2**24  # of each file, with its size: tells trainings apart, quickly for billions of weights
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
 
 

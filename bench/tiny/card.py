@@ -46,9 +46,9 @@ Together {megabytes:.2f} MB (without this card).
 {machine}
 Trained on {pictures:,} rendered pictures; one prompt in five with relations, with two colors or with letters was held
 out. Both pipelines share the autoencoder. Text encoders were first taught to tell the facts of every prompt ("left
-red", "letter 1 K"), also of those whose pictures are held out, then frozen; their pooled embedding tells every fact
-right for {reading} of the prompts. Limits: no distillation of guidance (Flux's guidance input is there, and
-meaningless), no other prompts than the grammar's.
+red", "letter 1 K"), also of those whose pictures are held out, then frozen; of the prompts that they were taught on
+their pooled embedding tells every fact right for {reading}. Limits: no distillation of guidance (Flux's guidance input
+is there, and meaningless), no other prompts than the grammar's.
 
 ## How good they are
 
