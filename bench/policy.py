@@ -65,6 +65,7 @@ class Policy(ABC):
             module.requires_grad_(False).eval()
 
     def text_encoders(self) -> list[torch.nn.Module]:
+        """The pipeline's text encoders, in the pipeline's order; frozen."""
         return [m for name, m in self.pipe.components.items() if name.startswith("text_encoder") and m is not None]
 
     def add_lora(self, rank: int, alpha: int, targets: list[str], seed: int) -> tuple[list[str], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""Paints a target of the little world as a 32x32 picture, with free position, size and background."""
+"""Paints a target of the little world as a 32x32 picture, at one of a few places, with free size and background."""
 
 from __future__ import annotations
 
