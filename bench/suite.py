@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from tqdm import tqdm
 
+import baselines
 from bench import config
 from bench.config import Config, ConfigError
 from bench.experiments import TABLE1, TABLE2, find_row
@@ -38,6 +39,12 @@ def configure(row: str, overrides: Sequence[str]) -> Config:
         return config.plain(compose("train", [f"row={row}", *overrides]))
 
 
+def forwards_of_epoch(recipe: str, steps: int) -> float:
+    """Transformer forwards that an epoch of `steps` steps costs per member, a backward counted as two of them."""
+    plan = (baselines.RECIPES | baselines.ABLATION)[recipe].plan
+    return plan.cost(steps).forwards + 3 * plan.trained_fraction * (steps - 1)
+
+
 class Job:
     """One row of a suite: its settings, its process once it runs, and how far its record says it is."""
 
@@ -46,6 +53,7 @@ class Job:
         self.name, self.settings = row.name, settings
         self.folder = config.folder_of(settings, row)
         self.planned = config.planned_updates(settings, row)
+        self.work = self.planned * forwards_of_epoch(row.recipe, settings.sampling.steps) if row.recipe else 0.0
         self.process: BaseProcess | None = None
 
     def start(self, context: ForkServerContext) -> None:
@@ -86,8 +94,8 @@ def work(settings: Config, log: Path) -> None:
 
 
 def run(jobs: Sequence[Job], at_once: int) -> None:
-    """Runs the jobs, `at_once` at a time, the longest first so that none is left alone at the end."""
-    waiting, running = sorted(jobs, key=lambda job: -job.planned), list[Job]()
+    """Runs the jobs, `at_once` at a time, the one with most work first so that none is left alone at the end."""
+    waiting, running = sorted(jobs, key=lambda job: -job.work), list[Job]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.train"])
     bar = tqdm(total=sum(job.planned for job in jobs), unit="update", mininterval=1, dynamic_ncols=True)

@@ -26,7 +26,7 @@ from bench.tiny.render import render
 # How often each category is drawn; our choice: what is hard to learn (relations, letters) more often.
 CATEGORY_WEIGHT = {"single_object": 0.05, "counting": 0.1, "position": 0.3, "colors": 0.2, "text": 0.35}
 # SD3 learns letters soonest, from three text encoders: with more of them its base would leave nothing to learn.
-FEWER_TEXTS = {"single_object": 0.05, "counting": 0.12, "position": 0.4, "colors": 0.27, "text": 0.16}
+FEWER_TEXTS = {"single_object": 0.05, "counting": 0.13, "position": 0.42, "colors": 0.29, "text": 0.11}
 EMA_DECAY = 0.999
 SAVE_EVERY = 500  # steps
 KL_WEIGHT = 1e-5  # our choice; 2e-3 spreads the picture over more latent directions, and the flow learns it worse
