@@ -12,12 +12,13 @@ import torch
 import gold_metrics
 from baselines.sde import ode_step
 from bench import noise, rewards
-from bench.config import Evaluation
+from bench.config import Config, Evaluation
 from bench.experiments import GOLD, PROXIES
 from bench.noise import Coordinates
 from bench.policy import Policy
 from bench.prompts import Prompt
 from gold_metrics import image_set
+from gold_metrics.judging import mean
 from gold_metrics.scorer import Entry, Scorer
 
 
@@ -45,17 +46,19 @@ def write(policy: Policy, prompts: Sequence[Prompt], seed: int, settings: Evalua
     image_set.write(folder, pictures, entries)
 
 
-def judges(scale: str) -> list[Scorer]:
+def judges(settings: Config) -> list[Scorer]:
     """The proxies and the gold scorers of a scale, in the order of the table's columns."""
-    return [rewards.load(task, scale) for task in PROXIES] + [gold_metrics.load(name) for name in GOLD[scale]]
+    scale, options = settings.scale, settings.judges
+    golds = [rewards.full_size(name, options.get(name, {})) for name in GOLD[scale]]
+    return [rewards.load(task, scale, options) for task in PROXIES] + golds
 
 
-def judge(folder: Path, scorers: Sequence[Scorer], out: Path) -> dict[str, float]:
-    """Scores an image set, writes every score to `out` and returns the means as metrics.
+def judge(folder: Path, scorers: Sequence[Scorer], out: Path, run: str, step: int) -> dict[str, float]:
+    """Scores the image set of a run at an update, writes every score to `out` and returns the means as metrics.
 
     A score that could not be had is left out of the mean and counted in `<key>_missing`.
     """
-    frame = gold_metrics.judge(image_set.read(folder), scorers)
+    frame = gold_metrics.judge(image_set.read(folder), scorers, run=run, step=step)
     gold_metrics.write_scores(frame, out)
     return means(frame)
 
@@ -63,10 +66,10 @@ def judge(folder: Path, scorers: Sequence[Scorer], out: Path) -> dict[str, float
 def means(frame: pd.DataFrame) -> dict[str, float]:
     """`proxy/NAME` and `gold/NAME` with `_n` and `_missing`, from a frame of scores."""
     found: dict[str, float] = {}
-    for name, scores in frame.groupby("scorer", sort=False)["score"]:
+    for name, scores in frame.groupby("scorer", sort=False):
         key = f"{'proxy' if name in PROXIES else 'gold'}/{name}"
-        missing = int(scores.isna().sum())
-        found |= {key: float(scores.mean()), f"{key}_n": len(scores) - missing, f"{key}_missing": missing}
+        missing = int(scores["score"].isna().sum())
+        found |= {key: mean(scores), f"{key}_n": len(scores) - missing, f"{key}_missing": missing}
     return found
 
 
@@ -82,4 +85,5 @@ def evaluate(
     """One evaluation point of the run in `folder`: leaves images and scores there, returns the means as metrics."""
     name = f"update-{update:06d}"
     write(policy, prompts, seed, settings, folder / "images" / name)
-    return judge(folder / "images" / name, scorers, folder / "scores" / f"{name}.parquet")
+    scores = folder / "scores" / f"{name}.parquet"
+    return judge(folder / "images" / name, scorers, scores, f"{folder.parent.name}-{folder.name}", update)

@@ -20,11 +20,40 @@ from gold_metrics.scorer import Entry, Picture
 
 MANIFEST = "manifest.jsonl"
 FIELDS = {"file": str, "sha256": str, "prompt_id": str, "prompt": str, "seed": int}
+# Our choice: pictures beyond this many bytes are read anew whenever they are asked for, so that a set may be larger
+# than memory.
+KEPT = 2**30
 NEEDED = f"{MANIFEST} holds one JSON object per image with file, sha256, prompt_id, prompt, seed and target (or null)"
 
 
 class ImageSetError(ValueError):
     """The folder is not an image set; the message says what was wanted and what was found."""
+
+
+class Files(Sequence[Picture | None]):
+    """Pictures on disk, the first of them kept in memory; None where one could not be read."""
+
+    def __init__(self, folder: Path, entries: Sequence[Entry]) -> None:
+        self._folder, self._entries = folder, tuple(entries)
+        self._kept: dict[int, Picture] = {}
+        size, faults = 0, []
+        for index, entry in enumerate(entries):
+            image, fault = _read_image(folder, entry)
+            size += 0 if image is None else image.nbytes
+            if image is not None and size <= KEPT:
+                self._kept[index] = image
+            faults.append(fault)
+        self.faults = tuple(faults)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if self.faults[index] or index in self._kept:
+            return self._kept.get(index)
+        return _read_image(self._folder, self._entries[index])[0]
 
 
 @dataclass(frozen=True)
@@ -37,7 +66,7 @@ class ImageSet:
         faults: why an image is None, naming its path; empty for the others.
     """
 
-    images: tuple[Picture | None, ...]
+    images: Sequence[Picture | None]
     entries: tuple[Entry, ...]
     faults: tuple[str, ...]
 
@@ -94,8 +123,8 @@ def read(folder: Path | str) -> ImageSet:
     """
     folder = Path(folder)
     entries = _read_manifest(folder)
-    pairs = [_read_image(folder, entry) for entry in entries]
-    return ImageSet(tuple(image for image, _ in pairs), tuple(entries), tuple(fault for _, fault in pairs))
+    files = Files(folder, entries)
+    return ImageSet(files, tuple(entries), files.faults)
 
 
 def _read_manifest(folder: Path) -> list[Entry]:
@@ -151,6 +180,8 @@ def _read_image(folder: Path, entry: Entry) -> tuple[Picture | None, str]:
         return None, f"{path}: not the file that the manifest lists (its sha256 differs)"
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith(("I", "F")):
+                return None, f"{path}: more than 8 bits a channel (mode {image.mode}); save it with 8"
             return np.asarray(image.convert("RGB")), ""
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return None, f"{path}: not an image that can be read ({error})"

@@ -8,21 +8,35 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gold_metrics.cache import Cache, key
 from gold_metrics.image_set import ImageSet
-from gold_metrics.scorer import Entry, Picture, Score, Scorer, by_prompt, definition_hash, missing
+from gold_metrics.scorer import Score, Scorer, by_prompt, definition_hash, missing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("image", "image_sha256", "prompt_id", "prompt", "seed", "scorer", "definition", "score", "reason")
+COLUMNS = (
+    *("image", "image_sha256", "prompt_id", "prompt", "seed", "run", "step"),
+    *("scorer", "definition", "score", "reason", "reply", "part"),
+)
 
 # Images per call of a per-image scorer: our choice, one forward pass of a full-size judge, and a step of the bar.
 BATCH = 64
 
 Progress = Callable[[int], object]
+Subject = tuple[Any, ...]
 
 
-def judge(image_set: ImageSet, scorers: Sequence[Scorer], progress: Progress | None = None) -> pd.DataFrame:
+def judge(
+    image_set: ImageSet,
+    scorers: Sequence[Scorer],
+    progress: Progress | None = None,
+    *,
+    run: str = "",
+    step: int | None = None,
+    batch: int = BATCH,
+    cache: Path | None = None,
+) -> pd.DataFrame:
     """Every score of every scorer: one row per image, or per prompt for a scorer of sets.
 
     An entry that does not fit a scorer has no row of it: such an image is not missing, it was never to be scored.
@@ -34,74 +48,97 @@ def judge(image_set: ImageSet, scorers: Sequence[Scorer], progress: Progress | N
         image_set: N images with their entries.
         scorers: who judges, in the order of the rows.
         progress: called with the number of images done since the last call; N per scorer in all.
+        run, step: what made the images, for the columns of these names; the step is an optimiser update.
+        batch: images per call of a per-image scorer.
+        cache: folder of scores that were had before (`gold_metrics.cache`); None asks for all of them.
 
     Returns:
-        Frame with the columns `COLUMNS`: `definition` is the scorer's hash, `seed` is a nullable integer.
+        Frame with the columns `COLUMNS`: `definition` is the scorer's hash, `seed` and `step` are nullable integers.
 
     Raises:
         RuntimeError: a scorer returned another number of scores than it has subjects.
+        OSError: the cache cannot be written.
     """
     import pandas as pd  # half a second, which scoring a rollout need not pay
 
     note = progress or (lambda done: None)
-    rows = [row for scorer in scorers for row in _rows(image_set, scorer, note)]
+    rows = [
+        (*subject, run, step, scorer.name, hashed, score.value, score.reason, score.reply, part)
+        for scorer, hashed in ((scorer, definition_hash(scorer.definition)) for scorer in scorers)
+        for subject, score, part in _judge(image_set, scorer, note, batch, cache)
+    ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"seed": "Int64", "score": "float64"})
+    return frame.astype({"seed": "Int64", "step": "Int64", "score": "float64"})
 
 
-def _rows(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    who = (scorer.name, definition_hash(scorer.definition))
-    judged = _judge_sets if scorer.per == "set" else _judge_images
-    fitting = _fitting(image_set, scorer)
-    progress(len(image_set.entries) - len(fitting.entries))
-    for subject, score in judged(fitting, scorer, progress):
-        yield (*subject, *who, score.value, score.reason)
+def _judge(
+    image_set: ImageSet, scorer: Scorer, progress: Progress, batch: int, cache: Path | None
+) -> Iterator[tuple[Subject, Score, str]]:
+    known = Cache(cache, scorer)
+    part = getattr(scorer, "part", lambda entry: "")
+    fitting = [index for index, entry in enumerate(image_set.entries) if scorer.fits(entry)]
+    progress(len(image_set.entries) - len(fitting))
+    if scorer.per == "set":
+        yield from ((*judged, "") for judged in _judge_sets(image_set, fitting, scorer, progress, known))
+        return
+    keys = {index: key(image_set, index) for index in fitting if not image_set.faults[index]}
+    _ask_unknown(image_set, keys, scorer, progress, known, batch)
+    progress(len(fitting) - len(keys))
+    for index in fitting:
+        entry, fault = image_set.entries[index], image_set.faults[index]
+        subject = (entry.file, entry.sha256, entry.prompt_id, entry.prompt, entry.seed)
+        yield subject, missing(fault) if fault else known.now(keys[index]), part(entry)
 
 
-def _fitting(image_set: ImageSet, scorer: Scorer) -> ImageSet:
-    """The part of the image set that the scorer is for."""
-    kept = [index for index, entry in enumerate(image_set.entries) if scorer.fits(entry)]
-    return ImageSet(
-        tuple(image_set.images[index] for index in kept),
-        tuple(image_set.entries[index] for index in kept),
-        tuple(image_set.faults[index] for index in kept),
-    )
+def _ask_unknown(
+    image_set: ImageSet, keys: dict[int, str], scorer: Scorer, progress: Progress, known: Cache, batch: int
+) -> None:
+    """Has every image of `keys` scored that was not scored before, each once, `batch` at a time."""
+    unknown = {each: index for index, each in keys.items() if each not in known}
+    progress(len(keys) - len(unknown))
+    keys_left = list(unknown)
+    for part in (keys_left[start : start + batch] for start in range(0, len(keys_left), batch)):
+        scores = _ask(scorer, image_set, [unknown[each] for each in part], wanted=len(part))
+        known.add(dict(zip(part, scores, strict=True)))
+        progress(len(part))
 
 
-def _judge_images(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iterator[tuple[Any, Score]]:
-    for start in range(0, len(image_set.entries), BATCH):
-        batch = range(start, min(start + BATCH, len(image_set.entries)))
-        scores = iter(_ask(scorer, *_readable(image_set, batch), wanted=None))
-        for index in batch:
-            entry, fault = image_set.entries[index], image_set.faults[index]
-            subject = (entry.file, entry.sha256, entry.prompt_id, entry.prompt, entry.seed)
-            yield subject, missing(fault) if fault else next(scores)
-        progress(len(batch))
-
-
-def _judge_sets(image_set: ImageSet, scorer: Scorer, progress: Progress) -> Iterator[tuple[Any, Score]]:
-    for indices in by_prompt(image_set.entries).values():
-        entries = [image_set.entries[index] for index in indices]
-        images, readable = _readable(image_set, indices)
-        joint = hashlib.sha256("".join(entry.sha256 for entry in readable).encode()).hexdigest()
+def _judge_sets(
+    image_set: ImageSet, fitting: list[int], scorer: Scorer, progress: Progress, known: Cache
+) -> Iterator[tuple[Subject, Score]]:
+    for group in by_prompt([image_set.entries[index] for index in fitting]).values():
+        indices = [fitting[each] for each in group]
+        first, readable = image_set.entries[indices[0]], [index for index in indices if not image_set.faults[index]]
+        joint = hashlib.sha256("".join(image_set.entries[index].sha256 for index in readable).encode()).hexdigest()
         unread = next((image_set.faults[index] for index in indices if image_set.faults[index]), "")
-        score = _ask(scorer, images, readable, wanted=1)[0] if readable else missing(f"no image to judge: {unread}")
-        yield (None, joint, entries[0].prompt_id, entries[0].prompt, None), score
+        subject = (None, joint, first.prompt_id, first.prompt, None)
+        yield subject, _of_set(image_set, readable, scorer, known) if readable else missing(f"no image: {unread}")
         progress(len(indices))
 
 
-def _readable(image_set: ImageSet, indices: Sequence[int]) -> tuple[list[Picture], list[Entry]]:
-    pairs = ((image_set.images[index], image_set.entries[index]) for index in indices)
-    kept = [(image, entry) for image, entry in pairs if image is not None]
-    return [image for image, _ in kept], [entry for _, entry in kept]
+def _of_set(image_set: ImageSet, indices: list[int], scorer: Scorer, known: Cache) -> Score:
+    of_set = key(image_set, *indices)
+    if of_set not in known:
+        known.add({of_set: _ask(scorer, image_set, indices, wanted=1)[0]})
+    return known.now(of_set)
 
 
-def _ask(scorer: Scorer, images: list[Picture], entries: list[Entry], wanted: int | None) -> list[Score]:
-    scores = scorer.score(images, entries) if entries else []
-    wanted = len(entries) if wanted is None else wanted
+def _ask(scorer: Scorer, image_set: ImageSet, indices: Sequence[int], wanted: int) -> list[Score]:
+    pairs = [(image_set.images[index], image_set.entries[index]) for index in indices]
+    vanished = [entry.file for image, entry in pairs if image is None]
+    if vanished:
+        raise OSError(f"{vanished[0]} was there when the image set was read, and is no longer")
+    scores = scorer.score([image for image, _ in pairs if image is not None], [entry for _, entry in pairs])
     if len(scores) != wanted:
         raise RuntimeError(f"scorer {scorer.name}: wanted {wanted} scores, in order, found {len(scores)}")
     return scores
+
+
+def mean(scores: pd.DataFrame) -> float:
+    """Of one scorer's rows: the mean of its parts' means, as `Scorer` says; NaN if there is no score."""
+    if scores["part"].nunique() == 1:
+        return float(scores["score"].mean())
+    return float(scores.groupby("part")["score"].mean().mean())
 
 
 def write_scores(frame: pd.DataFrame, path: Path | str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,19 +39,28 @@ class Entry:
 
 @dataclass(frozen=True)
 class Score:
-    """A number, or NaN and the reason why there is none: a missing score is never 0."""
+    """A number, or NaN and the reason why there is none: a missing score is never 0.
+
+    Attributes:
+        reply: what a judge model said, word for word; empty where the judge does not speak.
+    """
 
     value: float
     reason: str = ""
+    reply: str = ""
 
 
-def missing(reason: str) -> Score:
+def missing(reason: str, reply: str = "") -> Score:
     """The score that could not be had, and why."""
-    return Score(float("nan"), reason)
+    return Score(float("nan"), reason, reply)
 
 
 class Scorer(Protocol):
-    """A judge of images: gold or proxy, rule or model."""
+    """A judge of images: gold or proxy, rule or model.
+
+    A scorer whose published number is a mean of several parts' means (GenEval's six tasks) has a method `part` too,
+    from an entry to the name of its part; without it all images weigh the same.
+    """
 
     @property
     def name(self) -> str:
@@ -109,6 +119,11 @@ def by_prompt(entries: Sequence[Entry]) -> dict[str, list[int]]:
     for index, entry in enumerate(entries):
         groups.setdefault(entry.prompt_id, []).append(index)
     return groups
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed release of each package, for a definition: 2.13.0, whether built for a CPU (+cpu) or for CUDA."""
+    return {package: importlib.metadata.version(package).partition("+")[0] for package in packages}
 
 
 def definition_hash(definition: Mapping[str, Any]) -> str:

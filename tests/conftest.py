@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Imported after the variable is set, because torch reads it at import.
@@ -15,3 +17,9 @@ from gold_metrics.torchvision_repair import repair  # noqa: E402
 
 # Before any test imports diffusers or transformers: with a CPU build of torch they fail beside a CUDA torchvision.
 repair()
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or leaves scores and notes of weights where the user keeps theirs."""
+    monkeypatch.setenv("GOLD_METRICS_HOME", str(tmp_path_factory.mktemp("home")))

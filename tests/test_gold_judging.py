@@ -16,10 +16,12 @@ from gold_pictures import paint
 
 import gold_metrics
 from bench.tiny import grammar
-from gold_metrics import Entry, Picture, Score, definition_hash, judge, write_scores
+from gold_metrics import Entry, Picture, Score, definition_hash, judge, missing, write_scores
 from gold_metrics.__main__ import main
 from gold_metrics.image_set import ImageSet, read, write
-from gold_metrics.judging import BATCH, COLUMNS
+from gold_metrics.judging import BATCH, COLUMNS, mean
+from gold_metrics.scorer import versions
+from gold_metrics.weights import WeightsError
 
 
 class Brightness:
@@ -88,7 +90,8 @@ def test_what_does_not_fit_has_no_row_and_moves_no_other(per: Literal["image", "
 def test_a_set_of_another_kind_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = Entry("a.png", "", "p", "two cats", 0, {"tag": "counting", "include": []})
     write(tmp_path / "set", [np.zeros((32, 32, 3), dtype=np.uint8)], [entry])
-    assert main([str(tmp_path / "set"), "--out", str(tmp_path / "s.parquet")]) == 2
+    arguments = [str(tmp_path / "set"), "--scorers", ",".join(gold_metrics.ORACLES)]
+    assert main([*arguments, "--out", str(tmp_path / "s.parquet")]) == 2
     error = capsys.readouterr().err
     assert all(f"{name} left out" in error for name in gold_metrics.ORACLES)
 
@@ -147,8 +150,8 @@ def test_an_oracle_scores_within_the_range_that_it_declares(name: str) -> None:
 def test_a_definition_hash_changes_with_its_content_and_not_with_its_order() -> None:
     assert definition_hash({"a": 1, "b": [2]}) == definition_hash({"b": [2], "a": 1})
     assert definition_hash({"a": 1}) != definition_hash({"a": 2})
-    hashes = {definition_hash(gold_metrics.load(name).definition) for name in gold_metrics.SCORERS}
-    assert len(hashes) == len(gold_metrics.SCORERS)
+    hashes = {definition_hash(gold_metrics.load(name).definition) for name in gold_metrics.ORACLES}
+    assert len(hashes) == len(gold_metrics.ORACLES)
 
 
 def test_a_wrong_scorer_name_suggests_the_near_one() -> None:
@@ -221,3 +224,109 @@ def test_judging_imports_neither_torch_nor_the_generator() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Counting(Brightness):
+    """Counts the images that it was given; the brightness 3 cannot be judged."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
+        self.asked.append(len(images))
+        return [missing("three") if image.mean() == 3 else Score(float(image.mean())) for image in images]
+
+
+def test_a_second_call_asks_only_for_what_could_not_be_had(tmp_path: Path) -> None:
+    first, second = Counting(), Counting()
+    frames = [judge(plain(10), [scorer], cache=tmp_path) for scorer in (first, second)]
+    assert (first.asked, second.asked) == ([10], [1])
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_an_interrupted_call_goes_on_where_it_was(tmp_path: Path) -> None:
+    class Interrupted(Counting):
+        def score(self, images: Sequence[Picture], entries: Sequence[Entry]) -> list[Score]:
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().score(images, entries)
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(plain(10), [Interrupted()], batch=4, cache=tmp_path)
+    scorer = Counting()
+    assert judge(plain(10), [scorer], batch=4, cache=tmp_path)["score"].count() == 9
+    assert scorer.asked == [4, 3]  # six were left, and the fourth picture again
+
+
+def test_another_definition_prompt_or_target_is_another_score(tmp_path: Path) -> None:
+    class Newer(Counting):
+        definition: ClassVar[dict[str, Any]] = {"scorer": "brightness", "version": 2}
+
+    judge(plain(4), [Counting()], cache=tmp_path)
+    there = plain(4)
+    reworded = tuple(dataclasses.replace(entry, prompt="another") for entry in there.entries)
+    meaning = tuple(dataclasses.replace(entry, target={"family": "text"}) for entry in there.entries)
+    for scorer, entries in ((Newer(), there.entries), (Counting(), reworded), (Counting(), meaning)):
+        judge(ImageSet(there.images, entries, there.faults), [scorer], cache=tmp_path)
+        assert scorer.asked == [4]
+
+
+def test_a_torn_line_of_the_cache_costs_that_score_alone(tmp_path: Path) -> None:
+    judge(plain(10), [Counting()], cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-20])
+    again, last = Counting(), Counting()
+    judge(plain(10), [again], cache=tmp_path)
+    judge(plain(10), [last], cache=tmp_path)
+    assert (again.asked, last.asked) == ([2], [1])
+
+
+def test_one_picture_with_one_prompt_is_scored_once() -> None:
+    there = plain(3)
+    twice = ImageSet(there.images * 2, there.entries * 2, there.faults * 2)
+    scorer = Counting()
+    assert len(judge(twice, [scorer])) == 6
+    assert scorer.asked == [3]
+
+
+def test_a_row_names_the_run_and_the_step_that_made_its_image() -> None:
+    frame = judge(plain(2), [Brightness()], run="sd3_base-seed0", step=20)
+    assert frame[["run", "step"]].drop_duplicates().values.tolist() == [["sd3_base-seed0", 20]]
+
+
+def test_a_definition_names_the_release_and_not_what_it_was_built_for() -> None:
+    assert "+" not in versions("torch")["torch"] and versions("numpy") == {"numpy": np.__version__}
+
+
+class InParts(Brightness):
+    """A third of the pictures are of the part "few"."""
+
+    def part(self, entry: Entry) -> str:
+        return "few" if entry.prompt_id == "p0" else "many"
+
+
+def test_the_mean_of_a_scorer_in_parts_weighs_the_parts_and_not_the_images() -> None:
+    frame = judge(plain(9), [InParts(), Brightness()])
+    few, many = np.mean([0, 3, 6]), np.mean([1, 2, 4, 5, 7, 8])
+    assert mean(frame[:9]) == pytest.approx((few + many) / 2)
+    assert mean(frame[9:]) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_flight": "many"}, "unified_reward: in_flight should be of type int, found 'many'"),
+        ({"timeout": "long"}, "unified_reward: timeout should be of type float, found 'long'"),
+        ({"colour": "red"}, "unified_reward has no option 'colour'; it has base_url, model"),
+    ],
+)
+def test_options_that_a_scorer_cannot_take_are_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gold_metrics.load("unified_reward", **options)
+
+
+def test_texts_become_what_the_scorer_asks_for_and_names_stay_texts() -> None:
+    scorer = gold_metrics.load("unified_reward", in_flight="3", timeout="2.5", revision="012345")
+    assert scorer.definition["model"]["revision"] == "012345"
+    with pytest.raises(WeightsError, match="/nowhere"):
+        gold_metrics.load("hpsv2", checkpoint="/nowhere")

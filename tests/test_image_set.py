@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gold_metrics import Entry, Picture
 from gold_metrics.image_set import MANIFEST, ImageSetError, read, write
@@ -123,3 +125,25 @@ def test_no_folder_no_manifest_and_an_empty_manifest_are_told_apart(folder: Path
     (folder / MANIFEST).unlink()
     with pytest.raises(ImageSetError, match=r"3 PNGs but no manifest.*prompt_id"):
         read(folder)
+
+
+def test_a_set_larger_than_memory_is_read_picture_by_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gold_metrics.image_set.KEPT", pictures(1)[0].nbytes)
+    there = read(folder)
+    for _ in range(2):
+        assert all(np.array_equal(image, written) for image, written in zip(there.images, pictures(3), strict=True))
+    (folder / "0.png").unlink()
+    (folder / "1.png").unlink()
+    assert [image is None for image in there.images] == [False, True, False]  # the first was kept in memory
+
+
+def test_pictures_of_more_than_eight_bits_and_bombs_of_text_are_faults(folder: Path) -> None:
+    Image.fromarray(np.full((4, 4), 30_000, np.uint16)).save(folder / "0.png")
+    note = PngInfo()
+    note.add_text("comment", "a" * 2**22, zip=True)
+    Image.new("RGB", (4, 4)).save(folder / "1.png", pnginfo=note)
+    for line in (0, 1):
+        edit(folder, line, sha256=hashlib.sha256((folder / f"{line}.png").read_bytes()).hexdigest())
+    there = read(folder)
+    assert "0.png: more than 8 bits a channel" in there.faults[0] and "1.png: not an image" in there.faults[1]
+    assert there.images[2] is not None
