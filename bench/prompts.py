@@ -1,4 +1,7 @@
-"""Prompt files: one prompt a line, or JSON lines with `prompt` and, where a judge needs it, a structured `target`."""
+"""Prompt files: one prompt a line, or JSON lines with `prompt` and, where a judge needs it, a structured `target`.
+
+`python -m bench.prompts` lists the public prompt sets and makes their files (`bench.prompt_sets`).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class Prompt:
     target: dict[str, Any] | None = None
 
 
-def load(path: Path) -> list[Prompt]:
-    """The prompts of a `.txt` or `.jsonl` file in its order, repetitions dropped.
+def load(path: Path, repeats: bool = False) -> list[Prompt]:
+    """The prompts of a `.txt` or `.jsonl` file in its order; `repeats` keeps repetitions, which weigh in training.
 
     Raises:
         PromptError: the file is missing or empty, or a line is empty, not UTF-8, or not an object with a `prompt`.
@@ -33,11 +36,13 @@ def load(path: Path) -> list[Prompt]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise PromptError(f"prompt file {path} cannot be read: {error.strerror}") from error
+        from bench.prompt_sets import hint  # it imports this module
+
+        raise PromptError(f"prompt file {path} cannot be read: {error.strerror}{hint(path)}") from error
     if not lines:
         raise PromptError(f"prompt file {path} is empty; it needs a prompt a line")
     prompts = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
-    return list({prompt.id: prompt for prompt in prompts}.values())
+    return prompts if repeats else list({prompt.id: prompt for prompt in prompts}.values())
 
 
 def _parse(line: bytes, path: Path, number: int) -> Prompt:
@@ -61,16 +66,27 @@ def _parse(line: bytes, path: Path, number: int) -> Prompt:
 def of_epoch(prompts: list[Prompt], count: int, seed: int, epoch: int) -> list[Prompt]:
     """The `count` different prompts of an epoch, the same for every method.
 
+    A prompt that the file repeats is drawn as much more often: flow_grpo's GenEval file weighs its six tasks by it.
+
     Raises:
         PromptError: the file has fewer prompts than an epoch needs.
     """
-    if count > len(prompts):
-        raise PromptError(f"an epoch needs {count} different prompts and the file has {len(prompts)}; lower groups")
     order = generator(Coordinates(seed, "prompts", epoch)).permutation(len(prompts))
-    return [prompts[i] for i in order[:count]]
+    different = list({prompts[i].id: prompts[i] for i in order}.values())
+    if count > len(different):
+        raise PromptError(f"an epoch needs {count} different prompts and the file has {len(different)}; lower groups")
+    return different[:count]
 
 
 def fingerprint(prompts: list[Prompt]) -> str:
     """Hash of the prompts, with their targets, in their order."""
     lines = (json.dumps([prompt.id, prompt.target], sort_keys=True) for prompt in prompts)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    import sys
+
+    from bench.prompt_sets import main
+
+    sys.exit(main())

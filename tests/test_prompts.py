@@ -76,3 +76,12 @@ def test_no_held_out_prompt_is_trained_on_and_evaluation_uses_them() -> None:
     trained = {prompt for name in ("geneval", "pickscore", "text") for prompt, _ in files[name]}
     evaluated = [(p, t) for p, t in files["evaluation"] if t["category"] not in ("single_object", "counting")]
     assert all(held_out(p, t) and p not in trained for p, t in evaluated)
+
+
+def test_a_prompt_that_a_training_file_repeats_is_drawn_as_much_more_often(tmp_path: Path) -> None:
+    lines = b"".join(b"%d\n" % (i if i < 10 else 0) for i in range(20))  # the prompt 0 eleven times, nine others once
+    pool = prompts.load(write(tmp_path / "a.txt", lines), repeats=True)
+    drawn = [prompts.of_epoch(pool, 1, 0, epoch)[0].text for epoch in range(2000)]
+    assert drawn.count("0") / 2000 == pytest.approx(11 / 20, abs=4 * (0.55 * 0.45 / 2000) ** 0.5)
+    assert all(len({p.id for p in prompts.of_epoch(pool, 10, 0, epoch)}) == 10 for epoch in range(20))
+    assert len(prompts.load(tmp_path / "a.txt")) == 10
