@@ -86,7 +86,10 @@ class Evaluation:
 
 @dataclass
 class Config:
-    """One run. `row` names a line of Table 1 or 2; `clip_scale` multiplies every clip range (see the scale's file)."""
+    """One run. `row` names a line of Table 1 or 2; `clip_scale` multiplies every clip range (see the scale's file).
+
+    `judges` holds options of full-size scorers by name; with a `url` the scorer is asked there (`gold_metrics serve`).
+    """
 
     row: str = MISSING
     scale: str = MISSING
@@ -103,6 +106,7 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
     optim: Optim = field(default_factory=Optim)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def register() -> None:

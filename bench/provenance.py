@@ -49,6 +49,7 @@ def describe(session: Session) -> dict[str, Any]:
         "groups": sampling.groups,
         "group_size": sampling.group_size,
         "hashes": hashes(session),
+        "definitions": {scorer.name: definition_hash(scorer.definition) for scorer in session.scorers},
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "config": asdict(config),
@@ -56,7 +57,7 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 # Settings that change no number of a run, and paths: what is behind them is in the hashes.
-FREE = {"force", "runs", "suite", "tracking", "prompts", "weights"}
+FREE = {"force", "runs", "suite", "tracking", "prompts", "weights", "judges"}
 
 
 def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:
@@ -101,7 +102,7 @@ def inputs(settings: Config, row: Row) -> dict[str, str]:
     if not row.task:
         return found
     epochs = configuration.planned_updates(settings, row) // settings.optim.updates_per_rollout
-    listed, groups = prompts.load(Path(settings.tasks[row.task].prompts)), settings.sampling.groups
+    listed, groups = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True), settings.sampling.groups
     trained = [p for epoch in range(epochs) for p in prompts.of_epoch(listed, groups, settings.seed, epoch)]
     return found | {"prompts": prompts.fingerprint(trained)}
 

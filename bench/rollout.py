@@ -15,6 +15,7 @@ from bench import noise
 from bench.noise import Coordinates
 from bench.policy import Conditioning, Policy
 from bench.prompts import Prompt
+from gold_metrics.judging import BATCH
 from gold_metrics.scorer import Entry, Scorer
 
 
@@ -155,7 +156,9 @@ def reward(samples: Samples, proxy: Scorer) -> None:
         for m in samples.members
         for _ in range(per_member)
     ]
-    scores = proxy.score(list(flat), entries)
+    scores = []
+    for start in range(0, len(flat), BATCH):
+        scores += proxy.score(list(flat[start : start + BATCH]), entries[start : start + BATCH])
     failed = [(e, s) for e, s in zip(entries, scores, strict=True) if np.isnan(s.value)]
     if failed:
         entry, score = failed[0]

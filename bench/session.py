@@ -58,21 +58,22 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     """Reads the prompts, loads the scorers and the pipeline and adds the adapter; the same on each of `ranks`.
 
     Raises:
-        RowError, PromptError, PolicyError, ConfigError, OSError: what the run needs is missing or does not fit.
+        RowError, PromptError, PolicyError, ConfigError, WeightsError, OSError: what the run needs is missing or does
+            not fit.
     """
     row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
     check_groups(settings, recipe, ranks.count)
-    train_prompts = prompts.load(Path(settings.tasks[row.task].prompts)) if row.task else []
+    train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
     eval_prompts = prompts.load(Path(settings.evaluation.prompts))
-    scorers = sample.judges(settings.scale)
+    scorers = sample.judges(settings)
     loaded = policy.load(backbone.weights, backbone.resolution, backbone.text_tokens, backbone.guidance)
     loaded.pipe.to(ranks.device)
     return Session(
         config=settings,
         row=row,
         recipe=recipe,
-        proxy=rewards.load(row.task, settings.scale) if row.task else None,
+        proxy=rewards.load(row.task, settings.scale, settings.judges, rewarding=True) if row.task else None,
         policy=loaded,
         state=_fresh_state(settings, loaded, backbone.lora),
         record=Record(config.folder_of(settings, row), writes=ranks.first),

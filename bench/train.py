@@ -29,7 +29,9 @@ from bench.ranks import Ranks
 from bench.record import LedgerError, clear, make_folder
 from bench.rollout import Samples
 from bench.session import Session, prepare
+from gold_metrics.judge_server import JudgeServerError
 from gold_metrics.scorer import Scorer
+from gold_metrics.weights import WeightsError
 
 KNOWN_ERRORS = (
     RowError,
@@ -40,6 +42,8 @@ KNOWN_ERRORS = (
     checkpoint.CheckpointError,
     update.GateError,
     rollout.RewardError,
+    WeightsError,
+    JudgeServerError,
     OSError,
 )
 

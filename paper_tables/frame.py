@@ -27,9 +27,9 @@ GUARD = "GRPO-Guard"
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
 # Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
-# behind a path is in the hashes. A method is its recipe and nothing else.
+# behind a path or a judge is in the hashes. A method is its recipe and nothing else.
 FREE = {"row", "seed", "updates", "force", "runs", "suite", "tracking", "checkpoint_every", "micro_batch"}
-FREE |= {"prompts", "weights"}
+FREE |= {"prompts", "weights", "judges"}
 JUDGING = (("evaluation", ["steps"]), ("evaluation", ["images_per_prompt"]))
 
 
@@ -113,8 +113,8 @@ def curves(study: Study) -> pd.DataFrame:
     """One line per run and evaluation.
 
     Columns: run_id, row, method, backbone, task, seed, updates, update, proxy (of the row's task; NaN for a
-    base model), every proxy/* and gold/* metric with its _n and _missing, relative/* (gold / gold of the base
-    model of the same backbone and seed) and gold/average. NaN where a score or the base is missing.
+    base model), every proxy/* and gold/* metric with its _n, _missing and _definition, relative/* (gold / gold of
+    the base model of the same backbone and seed) and gold/average. NaN where a score or the base is missing.
     """
     frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
     keys = [f"gold/{gold}" for gold in study.golds]
@@ -239,4 +239,6 @@ def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
             f"{label(run)} is finished but was last judged at update {last}: "
             f"{run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
         )
-    return frame.astype({"update": int}).assign(**_identity(run), proxy=frame[f"proxy/{task}"] if task else np.nan)
+    definitions = {f"{key}_definition": run.info.get("definitions", {}).get(key.split("/")[1], "") for key in keys}
+    proxy = frame[f"proxy/{task}"] if task else np.nan
+    return frame.astype({"update": int}).assign(**_identity(run), **definitions, proxy=proxy)

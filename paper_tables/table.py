@@ -29,6 +29,7 @@ class Cell:
         runs: ids of the runs that the value was taken from.
         n: number of scores in it (of runs, for an Average).
         missing: number of scores that could not be obtained and were left out.
+        definitions: hashes of the judge's definition, one if all scores in it are of one kind.
     """
 
     value: float | str | None
@@ -36,6 +37,7 @@ class Cell:
     runs: tuple[str, ...] = ()
     n: int = 0
     missing: int = 0
+    definitions: tuple[str, ...] = ()
 
 
 EMPTY = Cell(None, DASH)
@@ -86,7 +88,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line per row: unrounded values, then for every number its n, missing scores and run ids."""
+    """One line per row: unrounded values, then for every number its n, missing scores, definition and run ids."""
     frame = pd.DataFrame({"row": table.keys})
     for index, head in enumerate(table.heads):
         frame[head] = pd.Series([row[index].value for row in table.rows], dtype=object)
@@ -95,6 +97,7 @@ def to_csv(table: Table) -> str:
         if any(cell.runs for cell in cells):
             frame[f"{head} n"] = [cell.n for cell in cells]
             frame[f"{head} missing"] = [cell.missing for cell in cells]
+            frame[f"{head} definition"] = [" ".join(cell.definitions) for cell in cells]
             frame[f"{head} runs"] = [" ".join(cell.runs) for cell in cells]
     return frame.to_csv(index=False, lineterminator="\n")
 

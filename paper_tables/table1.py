@@ -131,7 +131,8 @@ def _cell(row: Row, column: Column, runs: pd.DataFrame) -> Cell:
     n = int(scored[f"{column.key}_n"].sum()) if counts else len(scored)
     value = float(scored[column.key].mean())
     cell = number(value, column.decimals, runs=tuple(scored["run_id"]), n=n, missing=missing)
-    return _bracket(cell, row, column)
+    definitions = tuple(sorted({each for each in scored[f"{column.key}_definition"] if each})) if counts else ()
+    return _bracket(replace(cell, definitions=definitions), row, column)
 
 
 def _printed_cell(row: Row, column: Column, frame: pd.DataFrame) -> Cell:

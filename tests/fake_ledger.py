@@ -124,6 +124,7 @@ def _info(row: Row, seed: int, scale: str, updates: int) -> dict[str, Any]:
         "backbone": row.backbone, "task": row.task, "recipe": recipe, "seed": seed, "scale": scale, "suite":
         "test", "updates": updates, "paper_updates": row.paper_updates, "latent_elements": LATENT_ELEMENTS,
         "train_steps": 10, "hashes": hashes, "config": config,
+        "definitions": {name: f"as-{name}" for name in (*PROXIES, *GOLD[scale])},
     }  # fmt: skip
 
 

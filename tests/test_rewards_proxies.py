@@ -21,6 +21,7 @@ from bench.tiny.grammar import all_prompts
 from bench.tiny.preference import damage
 from bench.tiny.render import render
 from gold_metrics.scorer import Entry, definition_hash
+from gold_metrics.weights import WeightsError
 
 PROMPTS = all_prompts()[::9]
 
@@ -134,10 +135,31 @@ def test_unknown_names_are_told_the_near_ones(task: str, scale: str, message: st
         bench.rewards.load(task, scale)
 
 
-def test_full_size_task_says_which_scorer_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gold_metrics.SCORERS", {})
-    with pytest.raises(ValueError, match="rewarded by the scorer 'pickscore', which gold_metrics lacks"):
+def test_a_full_size_task_without_weights_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gold_metrics.weights.present", lambda weight: None)
+    with pytest.raises(WeightsError, match="`python -m gold_metrics weights fetch pickscore` gets it"):
         bench.rewards.load("pickscore", "paper")
+
+
+def test_full_size_geneval_is_trained_on_partial_scores_and_reported_as_correct_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gold_metrics.load", lambda name, **options: (name, options))
+    assert bench.rewards.load("geneval", "paper") == ("geneval", {})
+    assert bench.rewards.load("geneval", "paper", rewarding=True) == ("geneval", {"rule": "partial"})
+    assert bench.rewards.load("text", "paper", rewarding=True) == ("text", {})
+
+
+def test_a_scorer_that_is_served_elsewhere_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gold_metrics.load", lambda name, **options: (name, options))
+    judges = {"geneval": {"url": "http://a"}, "text": {"threads": 2}}
+    assert bench.rewards.load("geneval", "paper", judges) == ("remote", {"url": "http://a", "scorer": "geneval"})
+    assert bench.rewards.load("text", "paper", judges, rewarding=True) == ("text", {"threads": 2})
+    with pytest.raises(ValueError, match=r"with rule=partial: serve that too and give judges\.geneval_reward\.url"):
+        bench.rewards.load("geneval", "paper", judges, rewarding=True)
+    served = judges | {"geneval_reward": {"url": "http://b"}}
+    partial = bench.rewards.load("geneval", "paper", served, rewarding=True)
+    assert partial == ("remote", {"url": "http://b", "scorer": "geneval"})
 
 
 def test_missing_and_broken_weights_are_named_with_the_remedy(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from fake_ledger import write_run, write_study
 
 from bench.experiments import TABLE1
 from paper_tables.frame import StudyError, curves, read
-from paper_tables.table import Cell, Table
+from paper_tables.table import Cell, Table, to_csv
 from paper_tables.table1 import measured, tables
 
 
@@ -130,3 +130,11 @@ def test_a_finished_run_whose_last_line_is_torn_is_refused(study: Path) -> None:
     path.write_text(path.read_text()[:-30])
     with pytest.raises(StudyError, match=r"sd3_flow_text seed 0 .* at update 20 of 40: .* is torn"):
         curves(read(study))
+
+
+def test_a_cell_knows_by_which_definition_it_was_judged(study: Path) -> None:
+    table = measured(read(study))
+    assert cell(table, "sd3_flow_text", "Variety").definitions == ("as-variety",)
+    assert cell(table, "flux_base", "GenEval").definitions == ("as-geneval",)
+    assert cell(table, "flux_base", "Average").definitions == ()
+    assert "as-variety" in to_csv(table)
