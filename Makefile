@@ -16,6 +16,7 @@ setup: .venv/.fresh
 
 # torch first: with it in place no package asks for another build of it.
 .venv/.fresh: requirements.lock pyproject.toml
+	@echo "installing into .venv (a few minutes)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements.lock)
 	$(BIN)/python -m pip install --quiet -r requirements.lock

@@ -1,7 +1,7 @@
 """`python -m bench.suite table1`: every row of a table, several at a time, finished ones skipped.
 
 Rows run in processes forked from a server that has imported the libraries once; each writes its output to `log.txt`
-in its run folder. On a cluster slurm/ runs the rows instead, one job each.
+in its run folder.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def work(settings: Config, log: Path) -> None:
 
 
 def run(jobs: Sequence[Job], at_once: int) -> None:
-    """Runs the jobs, `at_once` at a time, the one with most work first so that none is left alone at the end."""
-    waiting, running = sorted(jobs, key=lambda job: -job.work), list[Job]()
+    """Runs the jobs, `at_once` at a time: base models, by which all are normalised, then those with most work."""
+    waiting, running = sorted(jobs, key=lambda job: (job.planned > 0, -job.work)), list[Job]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.train"])
     bar = tqdm(total=sum(job.planned for job in jobs), unit="update", mininterval=1, dynamic_ncols=True)

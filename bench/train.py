@@ -15,14 +15,14 @@ from pathlib import Path
 import hydra
 import torch
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
 from baselines.recipe import Recipe
 from bench import checkpoint, config, diagnostics, ledger, noise, prompts, provenance, rollout, sample, update
 from bench.config import Config
-from bench.experiments import RowError, find_row
+from bench.experiments import ROWS, RowError, find_row
 from bench.noise import Coordinates
 from bench.policy import PolicyError
 from bench.ranks import Ranks
@@ -231,6 +231,8 @@ def _give_up(session: Session, error: BaseException) -> None:
 def main(composed: DictConfig) -> None:
     """Command line."""
     torch.set_num_threads(1)
+    if OmegaConf.is_missing(composed, "row"):
+        sys.exit(f"bench.train: say which row: row=NAME with NAME one of {', '.join(ROWS)}")
     try:
         run(config.plain(composed))
     except KNOWN_ERRORS as error:

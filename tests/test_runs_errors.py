@@ -44,6 +44,12 @@ def test_a_row_like_no_other_is_answered_with_all_rows(tmp_path: Path) -> None:
         train.run(settings("nonsense", tmp_path))
 
 
+def test_a_command_without_a_row_names_the_rows() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench.train"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("bench.train: say which row: row=NAME with NAME one of sd3_base, ")
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match=r"file/runs.*cannot be written.*choose another runs="):
