@@ -27,13 +27,24 @@ class Lora:
 
 @dataclass
 class Backbone:
-    """A pipeline and how it is run. `noise_level` replaces the recipe's where the source names one per backbone."""
+    """A pipeline and how it is run.
+
+    Attributes:
+        noise_level: replaces the recipe's where the source names one per backbone.
+        dtype: of the frozen transformer and text encoders: float32, bfloat16 or float16.
+        cfg_detach, checkpointing: as `policy.load` says.
+        embeddings: folder that keeps prompt embeddings, so that no run holds the text encoders; null: encode each time.
+    """
 
     weights: str = MISSING
     resolution: int = MISSING
     text_tokens: int = MISSING
     guidance: float = MISSING
     noise_level: float | None = None
+    dtype: str = "float32"
+    cfg_detach: bool = False
+    checkpointing: bool = False
+    embeddings: str | None = None
     lora: Lora = field(default_factory=Lora)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,22 +12,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bench.hub import fingerprint, refusal
 from gold_metrics.torchvision_repair import repair
 
 repair()
 
 from diffusers import DiffusionPipeline  # noqa: E402
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE  # noqa: E402
-from huggingface_hub import snapshot_download  # noqa: E402
+from huggingface_hub import errors  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
+__all__ = ["DECODE_CHUNK", "Conditioning", "Policy", "PolicyError", "fingerprint", "load"]
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
-FINGERPRINT_BYTES = 2**24  # of each file, with its size: tells trainings apart, quickly for billions of weights
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Of a float16 backward pass, whose smallest number is 6e-8 where a mean over 65,536 latent elements begins at 1e-5:
+# what torch.amp.GradScaler, and so flow_grpo's mixed precision, starts from. A power of two rounds nothing.
+FLOAT16_GRADIENT_SCALE = 2.0**16
 
 
 class PolicyError(ValueError):
@@ -50,17 +56,22 @@ class Policy(ABC):
     """A flow-matching pipeline whose transformer is trained.
 
     Latents are float32 of shape (B, *latent_shape) in the layout that the transformer reads; `time` is the flow time
-    in [0, 1]; the velocity points from image to noise.
+    in [0, 1]; the velocity points from image to noise. `dtype` is that of the frozen transformer and text encoders;
+    the adapter and all that a rollout records are float32.
     """
 
     distilled_guidance: bool  # whether the guidance scale is an input of the transformer
+    stored: Callable[[list[str]], Conditioning] | None = None  # embeddings made earlier (`bench.embeddings`)
 
-    def __init__(self, pipe: Any, resolution: int, text_tokens: int, guidance: float) -> None:
+    def __init__(
+        self, pipe: Any, resolution: int, text_tokens: int, guidance: float, *, cfg_detach: bool = False
+    ) -> None:
         factor = pipe.vae_scale_factor * 2  # both backbones cut the latent into 2x2 patches
-        if resolution % factor:
+        if resolution <= 0 or resolution % factor:
             raise PolicyError(f"resolution must be a multiple of {factor} for this autoencoder, not {resolution}")
         self.pipe, self.resolution, self.text_tokens, self.guidance = pipe, resolution, text_tokens, guidance
-        self.transformer = pipe.transformer
+        self.cfg_detach, self.transformer, self.dtype = cfg_detach, pipe.transformer, pipe.transformer.dtype
+        self.gradient_scale = FLOAT16_GRADIENT_SCALE if self.dtype == torch.float16 else 1.0
         for module in (pipe.vae, pipe.transformer, *self.text_encoders()):
             module.requires_grad_(False).eval()
 
@@ -79,6 +90,8 @@ class Policy(ABC):
         found = {n: p for n, p in self.transformer.named_parameters() if p.requires_grad}
         for parameter in found.values():
             parameter.data = parameter.data.float()
+            if self.gradient_scale != 1:
+                parameter.register_hook(self._unscaled)
         return list(found), list(found.values())
 
     def save_lora(self, folder: Path) -> None:
@@ -91,6 +104,29 @@ class Policy(ABC):
         # One metadata key, without which alpha would be lost: safetensors writes several in random order.
         metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
         save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
+
+    def load_lora(self, folder: Path) -> None:
+        """Puts the adapter that `save_lora` or diffusers wrote to `folder` into the transformer, frozen.
+
+        Raises:
+            PolicyError: there is none, or it was made for another backbone.
+        """
+        path, layers = folder / LORA_WEIGHT_NAME_SAFE, dict(self.transformer.named_modules())
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, no mapping
+        except (OSError, SafetensorError) as error:
+            raise PolicyError(f"no adapter could be read from {path}: {error}") from error
+        for name, shape in shapes.items():
+            layer, _, part = name.removeprefix(f"{type(self.pipe).transformer_name}.").rpartition(".lora_")
+            found = getattr(layers.get(layer), "in_features" if part == "A.weight" else "out_features", None)
+            if found != shape[1 if part == "A.weight" else 0]:
+                raise PolicyError(
+                    f"the adapter {path} was made for another backbone than this {type(self.pipe).__name__}: its "
+                    f"{name} of shape {tuple(shape)} fits no layer here; choose the adapter of a run on these weights"
+                )
+        self.pipe.load_lora_weights(folder)
+        self.transformer.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -111,13 +147,30 @@ class Policy(ABC):
     def times(self, steps: int) -> Tensor:
         """The pipeline scheduler's `steps` + 1 flow times from 1 to 0, float32; never re-derived here."""
 
-    @abstractmethod
     def encode(self, prompts: list[str]) -> Conditioning:
+        """Embeddings of the prompts: those stored, else by the pipeline's own text encoders."""
+        if self.stored is None:
+            return self.encode_now(prompts)
+        found = self.stored(prompts)
+        return Conditioning(found.tokens.to(self.device), found.pooled.to(self.device))
+
+    @abstractmethod
+    def encode_now(self, prompts: list[str]) -> Conditioning:
         """Embeddings of the prompts by the pipeline's own text encoders."""
 
     @abstractmethod
     def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         """Guided velocity in float32; sample (B, *latent_shape), time (B,), conditioning of B rows."""
+
+    def _as_velocity(self, out: Tensor) -> Tensor:
+        """The transformer's output in float32; a float16 backward pass starts from its gradient scaled up."""
+        velocity = out.float()
+        if velocity.requires_grad and self.gradient_scale != 1:
+            velocity.register_hook(lambda gradient: gradient * self.gradient_scale)
+        return velocity
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        return gradient / self.gradient_scale
 
     @abstractmethod
     def pack(self, latent: Tensor) -> Tensor:
@@ -139,43 +192,41 @@ class Policy(ABC):
         return torch.cat(chunks).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def load(weights: str, resolution: int, text_tokens: int, guidance: float) -> Policy:
+def load(
+    weights: str,
+    resolution: int,
+    text_tokens: int,
+    guidance: float,
+    *,
+    dtype: str = "float32",
+    cfg_detach: bool = False,
+    checkpointing: bool = False,
+) -> Policy:
     """A policy around the pipeline in folder or hub repository `weights`.
 
     Args:
         resolution: side of the square images in pixels.
         text_tokens: length to which the T5 prompt is padded.
         guidance: CFG scale (SD3; 1 means off) or the distilled guidance input (Flux).
+        dtype: of the frozen transformer and text encoders, a key of `DTYPES`; the autoencoder is always float32.
+        cfg_detach: the unconditional half of SD3's guidance carries no gradient.
+        checkpointing: activations are computed again in the backward pass instead of kept.
 
     Raises:
-        PolicyError: the weights are not there, or of a pipeline that no policy knows.
+        PolicyError: the weights are not there, or of a pipeline that no policy knows, or a setting does not fit them.
     """
+    if dtype not in DTYPES:
+        raise PolicyError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    parts = {"default": DTYPES[dtype], "vae": torch.float32}
     try:
-        pipe = DiffusionPipeline.from_pretrained(weights)
-    except (OSError, ValueError) as error:
-        kind = "folder" if Path(weights).is_absolute() else "hub repository or folder"
-        raise PolicyError(f"no pipeline could be loaded from {kind} {weights!r}: {error}") from error
+        pipe = DiffusionPipeline.from_pretrained(weights, dtype=parts, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError, errors.HTTPError) as error:
+        raise PolicyError(refusal(weights, error)) from error
     name = type(pipe).__name__
     if name not in POLICIES:
         raise PolicyError(f"{weights!r} holds a {name}; this program trains: {', '.join(POLICIES)}")
     module, kind = POLICIES[name].split(":")
     policy: type[Policy] = getattr(import_module(module), kind)
-    return policy(pipe, resolution, text_tokens, guidance)
-
-
-def fingerprint(weights: str) -> str:
-    """Hash of a pipeline's files, tokenizers and settings among them: path, size and first 16 MiB of each.
-
-    Args:
-        weights: a folder, or a hub repository whose snapshot is in the cache; empty for one that is not.
-    """
-    try:
-        folder = Path(weights) if Path(weights).is_dir() else Path(snapshot_download(weights, local_files_only=True))
-    except (OSError, ValueError):
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            start = file.read(FINGERPRINT_BYTES)
-        digest.update(f"{path.relative_to(folder)} {path.stat().st_size} ".encode() + start)
-    return digest.hexdigest()[:16]
+    if checkpointing:
+        pipe.transformer.enable_gradient_checkpointing()
+    return policy(pipe, resolution, text_tokens, guidance, cfg_detach=cfg_detach)

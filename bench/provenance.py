@@ -57,7 +57,7 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 # Settings that change no number of a run, and paths: what is behind them is in the hashes.
-FREE = {"force", "runs", "suite", "tracking", "prompts", "weights", "judges"}
+FREE = {"force", "runs", "suite", "tracking", "prompts", "weights", "judges", "embeddings"}
 
 
 def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:

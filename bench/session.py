@@ -9,9 +9,9 @@ import torch
 
 import baselines
 from baselines.recipe import Recipe
-from bench import config, policy, prompts, rewards, sample
+from bench import config, embeddings, policy, prompts, rewards, sample
 from bench.checkpoint import State
-from bench.config import Config
+from bench.config import Backbone, Config
 from bench.ema import Ema
 from bench.experiments import Row, find_row
 from bench.policy import Policy
@@ -67,8 +67,7 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
     eval_prompts = prompts.load(Path(settings.evaluation.prompts))
     scorers = sample.judges(settings)
-    loaded = policy.load(backbone.weights, backbone.resolution, backbone.text_tokens, backbone.guidance)
-    loaded.pipe.to(ranks.device)
+    loaded = _load(backbone, ranks, [train_prompts, eval_prompts])
     return Session(
         config=settings,
         row=row,
@@ -83,6 +82,23 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
         updates=config.planned_updates(settings, row),
         scorers=scorers,
     )
+
+
+def _load(backbone: Backbone, ranks: Ranks, sets: list[list[Prompt]]) -> Policy:
+    loaded = policy.load(
+        backbone.weights,
+        backbone.resolution,
+        backbone.text_tokens,
+        backbone.guidance,
+        dtype=backbone.dtype,
+        cfg_detach=backbone.cfg_detach,
+        checkpointing=backbone.checkpointing,
+    )
+    loaded.pipe.to(ranks.device)
+    if backbone.embeddings:
+        texts = [[prompt.text for prompt in prompts] for prompts in sets]
+        embeddings.attach(loaded, backbone.weights, Path(backbone.embeddings), texts)
+    return loaded
 
 
 def _fresh_state(settings: Config, loaded: Policy, lora: config.Lora) -> State:

@@ -1,0 +1,248 @@
+"""What a run costs, from its settings alone: passes, operations, memory and disk. `bench.plan` prints it.
+
+Operations and activations of one image are counted on the meta device (`bench.counting`); how often a run makes one is
+counted here. The judges are left out: they are not the run's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from bench import prompts
+from bench.checkpoint import KEEP
+from bench.config import Backbone, Config, ConfigError, planned_updates
+from bench.counting import Counts, Shape, count
+from bench.experiments import GOLD, PROXIES, Row, find_row
+from bench.policy import DTYPES
+from bench.prompt_sets import SETS
+from bench.session import check_groups, recipe_of
+
+MEMORY = 149e9  # bytes of one H200: 139 GiB
+PEAK = 790.0  # TFLOP/s of one H200, bf16 products of 8192^3 random matrices: measured, 769 to 798
+# Published runs reach 12 to 25 % of that peak: DanceGRPO on FLUX 12-14, flow_grpo on SD3.5-M 19, verl-omni about 25.
+UTILISATION = 0.2
+SINGLE = 4  # bytes of a float32
+STATE_COPIES = 7  # parameter, gradient, two moments of AdamW, average; `update.gradients` holds a step's and their sum
+SAVED_COPIES = 4  # of them in a checkpoint: parameter, two moments, average
+PNG_BYTES = 1.06  # a pixel: mean of three photographs at 512 pixels, 0.98 to 1.23, written as `image_set` writes them
+SCORE_BYTES = 38.3  # a score in the parquet files of the tiny study
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run costs. Numbers of things are exact; `tflop_*` are 1e12 operations; `bytes_*` as named.
+
+    Attributes:
+        images_rollout, images_evaluation: decoded images.
+        forwards_*, backwards: rows through the transformer.
+        shared_embeddings: bytes of prompt embeddings on disk, one copy for the rows of a backbone and task; a training
+            set of unknown size is taken as large as what the run draws from it.
+        hours: GPU-hours at the stated utilisation, of all GPUs; while the first evaluates, the others wait.
+    """
+
+    row: str
+    scale: str
+    dtype: str
+    parameters: int
+    trainable: int
+    updates: int
+    images_rollout: int
+    images_evaluation: int
+    forwards_rollout: int
+    forwards_training: int
+    forwards_evaluation: int
+    backwards: int
+    tflop_rollout: float
+    tflop_training: float
+    tflop_evaluation: float
+    hours: float
+    bytes_weights: int
+    bytes_encoders: int
+    bytes_optimizer: int
+    bytes_trajectories: int
+    bytes_activations: int
+    disk_checkpoints: int
+    disk_images: int
+    disk_scores: int
+    shared_embeddings: int
+
+    def total(self, prefix: str) -> float:
+        """The sum of the fields whose names begin with `prefix`; a whole number where they are."""
+        return sum(getattr(self, field.name) for field in fields(self) if field.name.startswith(prefix))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How often a run does what.
+
+    Attributes:
+        epoch: members of an epoch.
+        transitions: trained over the run, each once.
+        rollout: forwards of the velocity over the run.
+        prompts: embedded for training, an epoch's each once.
+        images: decoded for training; `finals` of each member.
+        evaluated: images of all evaluation points.
+    """
+
+    epoch: int = 0
+    transitions: int = 0
+    rollout: int = 0
+    prompts: int = 0
+    images: int = 0
+    finals: int = 0
+    evaluated: int = 0
+
+
+def shape_of(backbone: Backbone) -> Shape:
+    """What the cost of one image depends on.
+
+    Raises:
+        ConfigError: a dtype in which no policy is loaded.
+    """
+    if backbone.dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {backbone.dtype!r}")
+    return Shape(
+        weights=backbone.weights,
+        resolution=backbone.resolution,
+        text_tokens=backbone.text_tokens,
+        rank=backbone.lora.rank,
+        targets=tuple(backbone.lora.targets),
+        dtype=backbone.dtype,
+        checkpointing=backbone.checkpointing,
+    )
+
+
+def prompts_in(path: Path, unknown: int = 0) -> int:
+    """How many prompts there are: in the file, or where it is yet to be made, in the public set it is made of.
+
+    Args:
+        unknown: what to say of a public set whose size is not known; 0 is no answer.
+
+    Raises:
+        PromptError: no answer.
+    """
+    name, _, split = path.stem.rpartition("_")
+    known = SETS[name].files.get(split) if name in SETS else None
+    listed = (known.lines or unknown) if known else 0
+    return listed if listed and not path.exists() else len(prompts.load(path))
+
+
+def evaluations(updates: int, every: int) -> int:
+    """Evaluation points of a run: before it, after every `every` updates, and at its end."""
+    return 1 + -(-updates // every)
+
+
+def passes_of(settings: Config, row: Row) -> Passes:
+    """Counts a run's rollouts, trained transitions and evaluations from its settings."""
+    updates, recipe, sampling = planned_updates(settings, row), recipe_of(settings, row), settings.sampling
+    wanted = settings.evaluation
+    points = evaluations(updates, wanted.every)
+    evaluated = points * prompts_in(Path(wanted.prompts)) * wanted.images_per_prompt
+    if recipe is None:
+        return Passes(evaluated=evaluated)
+    epochs = updates // settings.optim.updates_per_rollout
+    members, steps = sampling.groups * sampling.group_size, sampling.steps
+    cost, candidates = recipe.plan.cost(steps), torch.zeros(1, steps - 1)
+    return Passes(
+        epoch=members,
+        transitions=epochs * members * int(recipe.plan.mask(candidates).sum()),
+        rollout=round(epochs * members * cost.forwards),
+        prompts=epochs * sampling.groups,
+        images=epochs * members * cost.images,
+        finals=cost.images,
+        evaluated=evaluated,
+    )
+
+
+def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> Plan:
+    """The costs of one run.
+
+    Args:
+        utilisation: share of `PEAK` that is reached, in (0, 1].
+        gpus: that share the run: its rollouts and updates, not its evaluations, which the first makes alone.
+
+    Raises:
+        ConfigError, RowError, PromptError, ArchitectureError: the settings do not fit together or name what is not.
+    """
+    if not 0 < utilisation <= 1 or gpus < 1:
+        raise ConfigError(f"wanted a utilisation in (0, 1] and at least one GPU, found {utilisation} and {gpus}")
+    row = find_row(settings.row)
+    check_groups(settings, recipe_of(settings, row), gpus)
+    backbone = settings.backbones[row.backbone]
+    costs, passes = count(shape_of(backbone)), passes_of(settings, row)
+    forwards = _forwards(settings, backbone, costs, passes)
+    rollout, training, evaluation = _work(costs, passes, forwards)
+    return Plan(
+        row=row.name,
+        scale=settings.scale,
+        dtype=backbone.dtype,
+        parameters=costs.parameters,
+        trainable=costs.trainable,
+        updates=planned_updates(settings, row),
+        images_rollout=passes.images,
+        images_evaluation=passes.evaluated,
+        tflop_rollout=rollout,
+        tflop_training=training,
+        tflop_evaluation=evaluation,
+        hours=(rollout + training + gpus * evaluation) / (utilisation * PEAK) / 3600,
+        **forwards,
+        shared_embeddings=_embeddings(settings, row, costs, passes) if backbone.embeddings else 0,
+        **_memory(settings, backbone, costs, passes, gpus),
+        **_disk(settings, backbone, costs, passes),
+    )
+
+
+def _halves(backbone: Backbone, costs: Counts) -> int:
+    return 1 if costs.distilled or backbone.guidance == 1 else 2
+
+
+def _forwards(settings: Config, backbone: Backbone, costs: Counts, passes: Passes) -> dict[str, int]:
+    halves = _halves(backbone, costs)
+    return {
+        "forwards_rollout": halves * passes.rollout,
+        "forwards_training": halves * passes.transitions,
+        "forwards_evaluation": halves * settings.evaluation.steps * passes.evaluated,
+        "backwards": passes.transitions * (1 if backbone.cfg_detach else halves),
+    }
+
+
+def _work(costs: Counts, passes: Passes, forwards: dict[str, int]) -> tuple[float, float, float]:
+    image, prompt = costs.decode, costs.encode
+    rollout = forwards["forwards_rollout"] * costs.forward + passes.images * image + passes.prompts * prompt
+    training = forwards["forwards_training"] * costs.forward + forwards["backwards"] * costs.backward
+    evaluation = forwards["forwards_evaluation"] * costs.forward + passes.evaluated * (image + prompt)
+    return rollout / 1e12, training / 1e12, evaluation / 1e12
+
+
+def _memory(settings: Config, backbone: Backbone, costs: Counts, passes: Passes, gpus: int) -> dict[str, int]:
+    halves = 1 if backbone.cfg_detach else _halves(backbone, costs)
+    size = DTYPES[backbone.dtype].itemsize
+    tensors = 3 * (settings.sampling.steps - 1) + passes.finals  # state, next, mean of each transition; what is decoded
+    trains = passes.epoch > 0
+    return {
+        "bytes_weights": costs.parameters * size + costs.autoencoder * SINGLE,
+        "bytes_encoders": 0 if backbone.embeddings else costs.encoders * size,
+        "bytes_optimizer": costs.trainable * SINGLE * (STATE_COPIES if trains else 2),  # a base: adapter and average
+        "bytes_trajectories": -(-passes.epoch // gpus) * tensors * costs.latent * SINGLE,
+        "bytes_activations": settings.optim.micro_batch * halves * costs.kept if trains else 0,
+    }
+
+
+def _embeddings(settings: Config, row: Row, costs: Counts, passes: Passes) -> int:
+    files = prompts_in(Path(settings.evaluation.prompts))
+    if row.task:
+        files += prompts_in(Path(settings.tasks[row.task].prompts), unknown=passes.prompts)
+    return files * costs.embedding * DTYPES[settings.backbones[row.backbone].dtype].itemsize
+
+
+def _disk(settings: Config, backbone: Backbone, costs: Counts, passes: Passes) -> dict[str, int]:
+    adapter = costs.trainable * SINGLE
+    scorers = len(PROXIES) + len(GOLD[settings.scale])
+    return {
+        "disk_checkpoints": adapter * (SAVED_COPIES * (KEEP + 1) + 1) if passes.epoch else 0,
+        "disk_images": round(passes.evaluated * backbone.resolution**2 * PNG_BYTES),
+        "disk_scores": round(passes.evaluated * scorers * SCORE_BYTES),
+    }

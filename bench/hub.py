@@ -1,0 +1,56 @@
+"""A pipeline's files: why they could not be had, and a hash that tells them apart."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from huggingface_hub import errors, snapshot_download
+
+FINGERPRINT_BYTES = 2**24  # of each file, with its size: tells trainings apart, quickly for billions of weights
+LICENCES = {
+    "stabilityai/stable-diffusion-3.5-medium": "Stability AI Community License",
+    "black-forest-labs/FLUX.1-dev": "FLUX.1 [dev] Non-Commercial License",
+}
+
+
+def refusal(weights: str, error: BaseException | None) -> str:
+    """Why a pipeline could not be loaded and what to do, in one line; diffusers hides the reason behind others."""
+    said, reasons = str(error).strip().partition("\n")[0], []
+    while error:
+        reasons.append(error)
+        error = error.__cause__ or error.__context__
+    if any(isinstance(reason, errors.GatedRepoError) for reason in reasons):
+        return (
+            f"the weights {weights!r} are gated: accept the {LICENCES.get(weights, 'licence')} at "
+            f"https://huggingface.co/{weights} and set HF_TOKEN to a token of that account"
+        )
+    if any(isinstance(reason, errors.RepositoryNotFoundError) for reason in reasons):
+        return (
+            f"the hub has no repository {weights!r}, or a private one: check the name, or set HF_TOKEN to a token "
+            "that may read it"
+        )
+    kind = "folder" if Path(weights).is_absolute() else "hub repository or folder"
+    return f"no pipeline could be loaded from {kind} {weights!r}: {said}"
+
+
+def fingerprint(weights: str, parts: tuple[str, ...] = ("",)) -> str:
+    """Hash of a pipeline's files, tokenizers and settings among them: path, size and first 16 MiB of each.
+
+    Args:
+        weights: a folder, or a hub repository whose snapshot is in the cache; empty for one that is not.
+        parts: only files whose path in the pipeline begins with one of these.
+    """
+    try:
+        folder = Path(weights) if Path(weights).is_dir() else Path(snapshot_download(weights, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:  # diffusers fetches only the files that it needs
+        folder = Path(error.snapshot_path)
+    except (OSError, ValueError):
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if str(path.relative_to(folder)).startswith(parts):
+            with path.open("rb") as file:
+                start = file.read(FINGERPRINT_BYTES)
+            digest.update(f"{path.relative_to(folder)} {path.stat().st_size} ".encode() + start)
+    return digest.hexdigest()[:16]
