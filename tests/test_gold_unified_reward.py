@@ -352,7 +352,15 @@ def test_whatever_changes_the_number_changes_the_definition_and_nothing_else_doe
     assert definition_hash(elsewhere.definition) == definition_hash(UnifiedReward().definition)
 
 
-def test_an_interrupt_ends_the_pauses_between_attempts(server: ChatServer) -> None:
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """A process that a shell started in the background ignores interrupts: here it does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_ends_the_pauses_between_attempts(server: ChatServer, heeded: None) -> None:
     judging = scorer(server, pause=30.0)
     judging.score([level(0)], [entry(0)])
     server.faults.extend([503] * 100)
