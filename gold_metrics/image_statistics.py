@@ -69,8 +69,7 @@ class _Statistic:
         """N scores, each of its own picture alone."""
         return [self._of_image(image) for image in images]
 
-    def _of_image(self, image: Picture) -> Score:
-        raise NotImplementedError
+    _of_image: Callable[[Picture], Score]
 
 
 class _SetStatistic(_Statistic):
