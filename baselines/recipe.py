@@ -120,10 +120,14 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class LossResult:
-    """`value`: scalar with gradient. `log_ratio`: (B,), as the clip saw it."""
+    """`value`: scalar with gradient, the mean of `rows` (B,). `log_ratio`: (B,), as the clip saw it."""
 
-    value: Tensor
+    rows: Tensor
     log_ratio: Tensor
+
+    @property
+    def value(self) -> Tensor:
+        return self.rows.mean()
 
 
 def loss(recipe: Recipe, new: Step, old: Step, next_sample: Tensor, advantage: Tensor) -> LossResult:
@@ -146,7 +150,7 @@ def loss(recipe: Recipe, new: Step, old: Step, next_sample: Tensor, advantage: T
     log_ratio = recipe.log_ratio(new, old, next_sample)
     bounded = advantage.detach().to(log_ratio).clamp(-recipe.advantage_clip, recipe.advantage_clip)
     surrogate = -bounded * clipped(log_ratio, bounded, recipe.clip).exp()
-    return LossResult((recipe.step_weight(new) * surrogate).mean(), log_ratio)
+    return LossResult(recipe.step_weight(new) * surrogate, log_ratio)
 
 
 def clipped(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

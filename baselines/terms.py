@@ -65,6 +65,19 @@ def ratio_norm_batch(new: Step, old: Step, next_sample: Tensor) -> Tensor:
     return new.std * (log_r(new, old, next_sample) + bias(new, old).mean())
 
 
+def kl(new: Step, reference: Step) -> Tensor:
+    """KL(new || reference) of one transition as a mean over D, (B,). flow_grpo before 2d76907, TempFlow-GRPO."""
+    return bias(new, reference)
+
+
+def kl_without_dt(new: Step, reference: Step) -> Tensor:
+    """`kl` times dt, (B,). flow_grpo train_sd3.py:900 since 2d76907, with beta ten times as large (issue 78)."""
+    return new.dt * bias(new, reference)
+
+
+KL_UNITS: dict[str, Callable[[Step, Step], Tensor]] = {"with_dt": kl, "without_dt": kl_without_dt}
+
+
 def uniform(step: Step) -> Tensor:
     """1, (B,). FlowGRPO and DanceGRPO weigh all steps alike."""
     return torch.ones_like(step.dt)

@@ -45,7 +45,7 @@ class FluxPolicy(Policy):
         tokens, pooled, _ = self.pipe.encode_prompt(prompts, max_sequence_length=self.text_tokens)
         return Conditioning(tokens, pooled)
 
-    def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+    def _velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         side = self._latent_grid[1] // 2
         image_ids = self.pipe._prepare_latent_image_ids(len(sample), side, side, sample.device, self.dtype)
         guidance = torch.full((len(sample),), self.guidance, device=sample.device)

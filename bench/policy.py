@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -61,6 +62,7 @@ class Policy(ABC):
     """
 
     distilled_guidance: bool  # whether the guidance scale is an input of the transformer
+    rows: int | None = None  # if set, every forward has just so many: in half precision means depend on the batch shape
     stored: Callable[[list[str]], Conditioning] | None = None  # embeddings made earlier (`bench.embeddings`)
 
     def __init__(
@@ -158,9 +160,31 @@ class Policy(ABC):
     def encode_now(self, prompts: list[str]) -> Conditioning:
         """Embeddings of the prompts by the pipeline's own text encoders."""
 
-    @abstractmethod
     def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
-        """Guided velocity in float32; sample (B, *latent_shape), time (B,), conditioning of B rows."""
+        """Guided velocity in float32; sample (B, *latent_shape), time (B,), conditioning of B rows.
+
+        With `rows` set, B is cut into forwards of so many, the last filled up with its first row.
+        """
+        if not self.rows:
+            return self._velocity(sample, time, conditioning)
+        parts = []
+        for index in torch.arange(len(sample), device=sample.device).split(self.rows):
+            full = torch.cat([index, index[:1].expand(self.rows - len(index))])
+            parts.append(self._velocity(sample[full], time[full], conditioning.rows(full))[: len(index)])
+        return torch.cat(parts)
+
+    @abstractmethod
+    def _velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+        """`velocity` of a batch of any size."""
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The transformer without its adapter inside this context: the policy before training."""
+        self.transformer.disable_adapters()
+        try:
+            yield
+        finally:
+            self.transformer.enable_adapters()
 
     def _as_velocity(self, out: Tensor) -> Tensor:
         """The transformer's output in float32; a float16 backward pass starts from its gradient scaled up."""

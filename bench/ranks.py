@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -10,7 +10,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from bench import gradient
 from bench.rollout import Member
 
 T = TypeVar("T")
@@ -87,6 +90,43 @@ class Ranks:
         """The sum over ranks, on every rank."""
         total: Tensor = self._accelerator.reduce(value, reduction="sum")
         return total
+
+    def sum_gradient(self, parameters: Sequence[Tensor]) -> Tensor:
+        """The gradients of the parameters, flat, summed over ranks, and taken from them.
+
+        Shards hold the sum already: it was made in the backward pass, where each rank kept its own part.
+        """
+        taken = gradient.take(parameters)
+        return taken if gradient.sharded(parameters) else self.sum(taken)
+
+    def norm(self, flat: Tensor, parameters: Sequence[Tensor]) -> float:
+        """The norm of a gradient that `sum_gradient` gave."""
+        if not gradient.sharded(parameters):
+            return flat.norm().item()
+        return float(self.sum(flat.double().square().sum()).sqrt())
+
+    def idle(self, passes: int, parameters: Sequence[Tensor]) -> int:
+        """How many passes more than this rank's some rank makes, which this one has to join where weights are sharded.
+
+        Every pass of a sharded transformer gathers weights from all ranks.
+        """
+        return max(self.gather([passes])) - passes if gradient.sharded(parameters) else 0
+
+    def shard(self, transformer: torch.nn.Module, dtype: torch.dtype) -> None:
+        """Cuts the float32 weights over the ranks, to be gathered block by block and computed with in `dtype`.
+
+        A rank's gradients are then sums over ranks. One rank keeps its weights as they are.
+        """
+        if self.count == 1:
+            return
+        mesh = init_device_mesh(self.device.type, (self.count,))
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
+        for module in [*(block for blocks in lists for block in blocks), transformer]:
+            part: FSDPModule = fully_shard(module, mesh=mesh, mp_policy=policy)  # type: ignore[assignment]
+            # Sums, as for an adapter, and not means; gloo has no scaled sum.
+            part.set_force_sum_reduction_for_comms(True)
+            part.set_gradient_divide_factor(1.0)
 
     def wait(self) -> None:
         """Until every rank is here."""

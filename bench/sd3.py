@@ -44,7 +44,7 @@ class SD3Policy(Policy):
         )
         return Conditioning(tokens, pooled)
 
-    def velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
+    def _velocity(self, sample: Tensor, time: Tensor, conditioning: Conditioning) -> Tensor:
         if self.guidance == 1:
             return self._forward(sample, time, conditioning)
         empty = self._unconditional(len(sample))

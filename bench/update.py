@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 import baselines
 from baselines.recipe import Recipe
+from baselines.sde import Step
+from baselines.terms import KL_UNITS
+from bench import gradient
 from bench.policy import Policy
 from bench.ranks import Ranks
 from bench.rollout import Samples
@@ -26,7 +30,9 @@ class StepRecord:
         step: index of the step, 0 is the noisiest.
         log_ratio, advantage: (n,), the trained transitions of this step.
         loss: mean clipped surrogate over them.
-        grad_norm: norm of that loss's gradient, before accumulation and clipping.
+        grad_norm: norm of that loss's gradient (and the penalty's), before accumulation and clipping; NaN where
+            steps shared a forward, so that their gradients were not apart.
+        kl: mean of the penalty in its unit, before beta; NaN without one.
     """
 
     step: int
@@ -34,11 +40,34 @@ class StepRecord:
     advantage: Tensor
     loss: float
     grad_norm: float
+    kl: float = math.nan
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """beta times the KL to the policy without its adapter, in a unit of `baselines.terms.KL_UNITS`."""
+
+    beta: float
+    unit: str
+
+    def of(self, new: Step, reference: Step) -> Tensor:
+        """The KL of each row in the penalty's unit, (B,)."""
+        return KL_UNITS[self.unit](new, reference)
 
 
 def trainable(policy: Policy) -> list[Tensor]:
     """The parameters that an update changes, in a fixed order."""
     return [p for p in policy.transformer.parameters() if p.requires_grad]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The transitions of one forward: step (n,), log ratio (n,), surrogate (n,) and KL (n,), on the CPU."""
+
+    step: Tensor
+    log_ratio: Tensor
+    loss: Tensor
+    kl: Tensor
 
 
 def gradients(
@@ -49,6 +78,9 @@ def gradients(
     times: Tensor,
     micro_batch: int,
     ranks: Ranks,
+    *,
+    stacked_steps: int = 1,
+    penalty: Penalty | None = None,
 ) -> list[StepRecord]:
     """Leaves in `.grad` the gradient of the mean loss over all trained transitions of the members `rows` of all ranks.
 
@@ -58,27 +90,33 @@ def gradients(
         rows: LongTensor, members of `samples` that this update trains on.
         micro_batch: transitions per forward pass.
         ranks: the processes that share the run; records are of all of them, on every rank.
+        stacked_steps: how many steps' transitions may share a forward; faster where members are few.
+        penalty: on the distance to the policy without its adapter.
     """
     parameters = trainable(policy)
-    _take_gradient(parameters)  # what an earlier update left
-    total = torch.zeros(sum(p.numel() for p in parameters), device=policy.device)
-    transitions = ranks.sum(samples.mask[rows].sum().to(total))
+    gradient.take(parameters)  # what an earlier update left
+    total = gradient.zeros(parameters)
+    counts = ranks.sum(samples.mask[rows].sum(0).to(total))
     records = []
-    for step in range(samples.mask.shape[1]):
-        chosen = rows[samples.mask[rows, step]]
-        count = ranks.sum(torch.tensor(float(len(chosen)), device=total.device))
+    for steps in torch.arange(len(counts)).split(stacked_steps):
+        count = counts[steps].sum()
         if count == 0:
             continue
-        loss, log_ratio = _accumulate(policy, recipe, samples, chosen, times, step, micro_batch, float(count))
-        gradient = ranks.sum(_take_gradient(parameters))
-        total += gradient * (count / transitions)
-        pairs = ranks.gather([(loss, log_ratio, samples.advantages[chosen, step])])
-        losses, log_ratios, advantages = zip(*pairs, strict=True)
-        records.append(
-            StepRecord(step, torch.cat(log_ratios), torch.cat(advantages), sum(losses), gradient.norm().item())
-        )
-    _put_gradient(parameters, total)
+        chosen = _transitions(samples, rows, steps)
+        parts = _accumulate(policy, recipe, samples, chosen, times, micro_batch, float(count), ranks, penalty)
+        part = ranks.sum_gradient(parameters)
+        total += part * (count / counts.sum())
+        norm = ranks.norm(part, parameters) if len(steps) == 1 else math.nan
+        advantages = samples.advantages[chosen[:, 0], chosen[:, 1]]
+        records += _records(ranks.gather([(parts, chosen[:, 1], advantages)]), steps, counts, norm)
+    gradient.put(parameters, total)
     return records
+
+
+def _transitions(samples: Samples, rows: Tensor, steps: Tensor) -> Tensor:
+    """(n, 2): member and step of every trained transition, step by step."""
+    found = [(rows[samples.mask[rows, step]], step) for step in steps]
+    return torch.cat([torch.stack([members, step.expand(len(members))], 1) for members, step in found])
 
 
 def _accumulate(
@@ -87,36 +125,66 @@ def _accumulate(
     samples: Samples,
     chosen: Tensor,
     times: Tensor,
-    step: int,
     micro_batch: int,
     count: float,
-) -> tuple[float, Tensor]:
-    loss, log_ratios = 0.0, [torch.empty(0)]
-    prompt_row = torch.tensor([m.row for m in samples.members], device=policy.device)
-    for part in chosen.split(micro_batch) if len(chosen) else ():
-        state, following = samples.rollout.state[part, step], samples.rollout.next[part, step]
-        conditioning = samples.conditioning.rows(prompt_row[part])
-        velocity = policy.velocity(state, times[step].expand(len(part)), conditioning)
-        new = recipe.step(state, velocity, times, step)
-        old = recipe.old_step(samples.rollout.mean[part, step], times, step)
-        result = baselines.loss(recipe, new, old, following, samples.advantages[part, step].to(state))
-        (result.value * (len(part) / count)).backward()
-        loss += result.value.item() * len(part) / count
-        log_ratios.append(result.log_ratio.detach().float().cpu())
-    return loss, torch.cat(log_ratios)
+    ranks: Ranks,
+    penalty: Penalty | None,
+) -> list[_Part]:
+    parts = []
+    batches = list(chosen.split(micro_batch)) if len(chosen) else []
+    for batch in batches:
+        part, value = _forward(policy, recipe, samples, batch, times, penalty)
+        (value * (len(batch) / count)).backward()
+        parts.append(part)
+    for _ in range(ranks.idle(len(batches), trainable(policy))):
+        _, value = _forward(policy, recipe, samples, torch.zeros(1, 2, dtype=torch.long), times, penalty)
+        (value * 0).backward()
+    return parts
 
 
-def _take_gradient(parameters: list[Tensor]) -> Tensor:
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([g.flatten() for g in grads])
-    for p in parameters:
-        p.grad = None
-    return flat
+def _forward(
+    policy: Policy, recipe: Recipe, samples: Samples, batch: Tensor, times: Tensor, penalty: Penalty | None
+) -> tuple[_Part, Tensor]:
+    """The transitions `batch` (n, 2) under the current policy, and their mean loss with gradient."""
+    member, step = batch.unbind(1)
+    rollout = samples.rollout
+    state, following = rollout.state[member, step], rollout.next[member, step]
+    prompt_row = torch.tensor([samples.members[i].row for i in member.tolist()], device=policy.device)
+    conditioning, time = samples.conditioning.rows(prompt_row), times[step]
+    new = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
+    old = recipe.old_step(rollout.mean[member, step], times, step)
+    result = baselines.loss(recipe, new, old, following, samples.advantages[member, step].to(state))
+    value, kl = result.value, torch.full((len(batch),), math.nan)
+    if penalty:
+        with policy.reference(), torch.no_grad():
+            reference = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
+        distance = penalty.of(new, reference)
+        value, kl = value + penalty.beta * distance.mean(), distance.detach().cpu()
+    log_ratio, loss = (found.detach().float().cpu() for found in (result.log_ratio, result.rows))
+    return _Part(step, log_ratio, loss, kl), value
 
 
-def _put_gradient(parameters: list[Tensor], flat: Tensor) -> None:
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = part.view_as(p).clone()
+def _records(
+    everyones: list[tuple[list[_Part], Tensor, Tensor]], steps: Tensor, counts: Tensor, norm: float
+) -> list[StepRecord]:
+    """The records of `steps` from the parts, steps and advantages of every rank."""
+    parts = [part for theirs, _, _ in everyones for part in theirs]
+    records = []
+    for step in (step for step in steps.tolist() if counts[step]):
+        count = float(counts[step])
+        mine = [(part, part.step == step) for part in parts]
+        shares = [(part, rows, int(rows.sum())) for part, rows in mine if rows.any()]
+        records.append(
+            StepRecord(
+                step,
+                torch.cat([part.log_ratio[rows] for part, rows, _ in shares]),
+                torch.cat([advantages[at == step] for _, at, advantages in everyones]),
+                sum(part.loss[rows].mean().item() * n / count for part, rows, n in shares),
+                norm,
+                sum(part.kl[rows].mean().item() * n / count for part, rows, n in shares),
+            )
+        )
+    return records
 
 
 def check_on_policy(records: list[StepRecord], recipe: Recipe) -> None:
