@@ -8,11 +8,14 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from bench import gradient
 from bench.ema import Ema
 from bench.record import write_json
 
@@ -39,34 +42,50 @@ class State:
     update: int = 0
     epoch: int = 0
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state by name, contiguous and on the CPU."""
+    def tensors(self, keep: bool = True) -> dict[str, Tensor]:
+        """Every tensor of the state by name, whole, contiguous and on the CPU.
+
+        Args:
+            keep: False on a rank that only hands over its shards; it gets nothing.
+        """
         found = {f"parameter/{n}": p.detach() for n, p in zip(self.names, self.parameters, strict=True)}
         found |= {f"average/{n}": a for n, a in zip(self.names, self.ema.average, strict=True)}
         for name, parameter in zip(self.names, self.parameters, strict=True):
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer/{key}/{name}"] = value
-        return {key: value.cpu().contiguous() for key, value in found.items()}
+        kept = {}
+        for key, value in found.items():
+            whole = gradient.whole(value)
+            if keep:
+                kept[key] = whole.cpu().contiguous()
+        return kept
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`, in place."""
-        keys = sorted({key.split("/")[1] for key in tensors if key.startswith("optimizer/")})
+    def restore(self, file: Any) -> None:
+        """The inverse of `tensors` from an open safetensors file, in place, one tensor in memory at a time."""
+        keys = sorted({key.split("/")[1] for key in file.keys() if key.startswith("optimizer/")})  # noqa: SIM118
         for name, parameter, average in zip(self.names, self.parameters, self.ema.average, strict=True):
-            parameter.copy_(tensors[f"parameter/{name}"])
-            average.copy_(tensors[f"average/{name}"])
+            parameter.copy_(gradient.like(parameter, file.get_tensor(f"parameter/{name}")))
+            average.copy_(gradient.like(parameter, file.get_tensor(f"average/{name}")))
             for key in keys:
-                value = tensors[f"optimizer/{key}/{name}"]
-                self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+                value = file.get_tensor(f"optimizer/{key}/{name}")
+                self.optimizer.state[parameter][key] = value if key == "step" else gradient.like(parameter, value)
 
 
-def save(folder: Path, state: State) -> None:
-    """Writes `folder/update-NNNNNN`, synced and renamed, then drops all but the newest `KEEP`."""
+def save(folder: Path, state: State, writes: bool = True) -> None:
+    """Writes `folder/update-NNNNNN`, synced and renamed, then drops all but the newest `KEEP`.
+
+    Args:
+        writes: whether this rank does; each has to call where weights are sharded.
+    """
+    tensors = state.tensors(keep=writes)
+    if not writes:
+        return
     target = folder / f"update-{state.update:06d}"
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(state.tensors(), partial / "state.safetensors")
+    save_file(tensors, partial / "state.safetensors")
     _sync(partial / "state.safetensors")
     manifest = {"update": state.update, "epoch": state.epoch, "sha256": _sha256(partial / "state.safetensors")}
     write_json(partial / "manifest.json", manifest)
@@ -95,16 +114,16 @@ def resume(folder: Path, state: State) -> bool:
         manifest = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))
         if _sha256(newest / "state.safetensors") != manifest["sha256"]:
             raise CheckpointError("its hash is not the one that was written")
-        tensors = load_file(newest / "state.safetensors")
-        if {f"parameter/{name}" for name in state.names} - set(tensors):
+        file = safe_open(newest / "state.safetensors", "pt")
+        if {f"parameter/{name}" for name in state.names} - set(file.keys()):
             raise CheckpointError("it belongs to another model or adapter")
         update, epoch = int(manifest["update"]), int(manifest["epoch"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"checkpoint {newest} cannot be used: {error}. Delete that folder to go on from the one before it, "
             "or run with FORCE=1 to start over"
         ) from error
-    state.restore(tensors)
+    state.restore(file)
     state.update, state.epoch = update, epoch
     return True
 

@@ -33,6 +33,8 @@ class Backbone:
         noise_level: replaces the recipe's where the source names one per backbone.
         dtype: of the frozen transformer and text encoders: float32, bfloat16 or float16.
         cfg_detach, checkpointing: as `policy.load` says.
+        train: `lora`, an adapter on frozen weights, or `full`, all of the transformer in float32, its shards spread
+            over the ranks and computed with in `dtype`.
         embeddings: folder that keeps prompt embeddings, so that no run holds the text encoders; null: encode each time.
     """
 
@@ -44,6 +46,7 @@ class Backbone:
     dtype: str = "float32"
     cfg_detach: bool = False
     checkpointing: bool = False
+    train: str = "lora"
     embeddings: str | None = None
     lora: Lora = field(default_factory=Lora)
 
@@ -68,7 +71,14 @@ class Sampling:
 
 @dataclass
 class Optim:
-    """AdamW and how an epoch is cut into updates; everything here is equal for all methods."""
+    """AdamW and how an epoch is cut into updates; everything here is equal for all methods.
+
+    Attributes:
+        micro_batch: transitions a forward pass.
+        stacked_steps: how many denoising steps' transitions may share a forward.
+        kl_beta, kl_unit: weight of the KL to the policy without its adapter, and the unit that it is stated for:
+            `with_dt` or `without_dt` (`baselines.terms.KL_UNITS`).
+    """
 
     rate: float = MISSING
     betas: list[float] = MISSING
@@ -79,6 +89,9 @@ class Optim:
     micro_batch: int = MISSING
     ema_decay: float = MISSING
     ema_interval: int = MISSING
+    stacked_steps: int = 1
+    kl_beta: float = 0.0
+    kl_unit: str = "with_dt"
 
 
 @dataclass

@@ -70,8 +70,9 @@ def describe(records: list[StepRecord], recipe: Recipe, times: Tensor) -> dict[s
 
 
 def summary(records: list[StepRecord], lines: dict[str, list[Any]]) -> dict[str, float]:
-    """Of the whole update: mean loss, and the share of transitions outside the clip range on either side."""
+    """Of the whole update: mean loss, share of transitions outside the clip range, and the KL where it is penalised."""
     count = sum(lines["count"])
     outside = sum(sum(lines[f"clip_{side}_{sign}"]) for side in ("high", "low") for sign in ("positive", "negative"))
     loss = sum(record.loss * len(record.log_ratio) for record in records) / count
-    return {"loss/policy": loss, "clip/share": outside / count}
+    kl = sum(record.kl * len(record.log_ratio) for record in records) / count
+    return {"loss/policy": loss, "clip/share": outside / count} | ({} if math.isnan(kl) else {"loss/kl": kl})

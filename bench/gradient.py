@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def sharded(parameters: Sequence[Tensor]) -> bool:
@@ -17,6 +17,19 @@ def sharded(parameters: Sequence[Tensor]) -> bool:
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a sharded tensor; another tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together, for which every rank has to ask; another tensor as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor on the parameter's device; this rank's shard of it where the parameter is sharded."""
+    value = value.to(local(parameter).device)
+    if not isinstance(parameter, DTensor):
+        return value
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 def zeros(parameters: Sequence[Tensor]) -> Tensor:
@@ -40,3 +53,8 @@ def put(parameters: Sequence[Tensor], flat: Tensor) -> None:
         if isinstance(p, DTensor):
             found = DTensor.from_local(found, p.device_mesh, p.placements, shape=p.shape, stride=p.stride())
         p.grad = found
+
+
+def clip(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scales the gradients of all ranks' parameters down to a joint norm of `limit`; returns the norm before."""
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, limit)).item()

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bench import gradient
 from bench.hub import fingerprint, refusal
 from gold_metrics.torchvision_repair import repair
 
@@ -24,7 +25,8 @@ repair()
 
 from diffusers import DiffusionPipeline  # noqa: E402
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE  # noqa: E402
-from huggingface_hub import errors  # noqa: E402
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME  # noqa: E402
+from huggingface_hub import errors, save_torch_state_dict  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 
@@ -95,6 +97,34 @@ class Policy(ABC):
             if self.gradient_scale != 1:
                 parameter.register_hook(self._unscaled)
         return list(found), list(found.values())
+
+    def unfreeze(self, dtype: torch.dtype) -> tuple[list[str], list[Tensor]]:
+        """Makes all of the float32 transformer trainable, computed with in `dtype`; returns as `add_lora` does."""
+        self.dtype, self.gradient_scale = dtype, 1.0
+        self.transformer.requires_grad_(True)
+        names, parameters = zip(*self.transformer.named_parameters(), strict=True)
+        return list(names), list(parameters)
+
+    def save(self, folder: Path, writes: bool) -> None:
+        """Writes what was trained: an adapter to `lora`, or all of a transformer to `transformer`, for diffusers.
+
+        Args:
+            writes: whether this rank does; each of a sharded transformer has to call.
+        """
+        if not getattr(self.transformer, "peft_config", None):
+            self._save_transformer(folder / "transformer", writes)
+        elif writes:
+            self.save_lora(folder / "lora")
+
+    def _save_transformer(self, folder: Path, writes: bool) -> None:
+        state = {}
+        for name, tensor in self.transformer.state_dict().items():
+            whole = gradient.whole(tensor)
+            if writes:
+                state[name] = whole.detach().cpu().contiguous()
+        if writes:
+            self.transformer.save_config(folder)
+            save_torch_state_dict(state, folder, filename_pattern=SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}."))
 
     def save_lora(self, folder: Path) -> None:
         """Writes the adapter as `load_lora_weights` of the stock pipeline reads it."""
@@ -225,6 +255,7 @@ def load(
     dtype: str = "float32",
     cfg_detach: bool = False,
     checkpointing: bool = False,
+    train: str = "lora",
 ) -> Policy:
     """A policy around the pipeline in folder or hub repository `weights`.
 
@@ -235,6 +266,7 @@ def load(
         dtype: of the frozen transformer and text encoders, a key of `DTYPES`; the autoencoder is always float32.
         cfg_detach: the unconditional half of SD3's guidance carries no gradient.
         checkpointing: activations are computed again in the backward pass instead of kept.
+        train: `full` keeps the transformer in float32 whatever `dtype`, for `Policy.unfreeze`.
 
     Raises:
         PolicyError: the weights are not there, or of a pipeline that no policy knows, or a setting does not fit them.
@@ -242,6 +274,8 @@ def load(
     if dtype not in DTYPES:
         raise PolicyError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     parts = {"default": DTYPES[dtype], "vae": torch.float32}
+    if train == "full":
+        parts["transformer"] = torch.float32
     try:
         pipe = DiffusionPipeline.from_pretrained(weights, dtype=parts, use_safetensors=True)
     except (OSError, ValueError, SafetensorError, errors.HTTPError) as error:

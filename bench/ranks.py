@@ -123,7 +123,8 @@ class Ranks:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
         lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
         for module in [*(block for blocks in lists for block in blocks), transformer]:
-            part: FSDPModule = fully_shard(module, mesh=mesh, mp_policy=policy)  # type: ignore[assignment]
+            # Resharded also at the root: what a rollout leaves gathered would not be the parameters of an update.
+            part: FSDPModule = fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # type: ignore[assignment]
             # Sums, as for an adapter, and not means; gloo has no scaled sum.
             part.set_force_sum_reduction_for_comms(True)
             part.set_gradient_divide_factor(1.0)

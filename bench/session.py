@@ -9,12 +9,13 @@ import torch
 
 import baselines
 from baselines.recipe import Recipe
+from baselines.terms import KL_UNITS
 from bench import config, embeddings, policy, prompts, rewards, sample
 from bench.checkpoint import State
 from bench.config import Backbone, Config
 from bench.ema import Ema
 from bench.experiments import Row, find_row
-from bench.policy import Policy
+from bench.policy import DTYPES, Policy
 from bench.prompts import Prompt
 from bench.ranks import Ranks
 from bench.record import Record
@@ -64,17 +65,18 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
     check_groups(settings, recipe, ranks.count)
+    check_training(settings, backbone, ranks.count)
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
     eval_prompts = prompts.load(Path(settings.evaluation.prompts))
     scorers = sample.judges(settings)
-    loaded = _load(backbone, ranks, [train_prompts, eval_prompts])
+    loaded = _load(backbone, settings.optim.micro_batch, ranks, [train_prompts, eval_prompts])
     return Session(
         config=settings,
         row=row,
         recipe=recipe,
         proxy=rewards.load(row.task, settings.scale, settings.judges, rewarding=True) if row.task else None,
         policy=loaded,
-        state=_fresh_state(settings, loaded, backbone.lora),
+        state=_fresh_state(settings, loaded, backbone, ranks),
         record=Record(config.folder_of(settings, row), writes=ranks.first),
         train_prompts=train_prompts,
         eval_prompts=eval_prompts,
@@ -84,7 +86,7 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     )
 
 
-def _load(backbone: Backbone, ranks: Ranks, sets: list[list[Prompt]]) -> Policy:
+def _load(backbone: Backbone, micro_batch: int, ranks: Ranks, sets: list[list[Prompt]]) -> Policy:
     loaded = policy.load(
         backbone.weights,
         backbone.resolution,
@@ -93,20 +95,52 @@ def _load(backbone: Backbone, ranks: Ranks, sets: list[list[Prompt]]) -> Policy:
         dtype=backbone.dtype,
         cfg_detach=backbone.cfg_detach,
         checkpointing=backbone.checkpointing,
+        train=backbone.train,
     )
     loaded.pipe.to(ranks.device)
+    if backbone.dtype != "float32" or ranks.device.type != "cpu":
+        loaded.rows = micro_batch
     if backbone.embeddings:
         texts = [[prompt.text for prompt in prompts] for prompts in sets]
         embeddings.attach(loaded, backbone.weights, Path(backbone.embeddings), texts)
     return loaded
 
 
-def _fresh_state(settings: Config, loaded: Policy, lora: config.Lora) -> State:
-    optim = settings.optim
-    names, parameters = loaded.add_lora(lora.rank, lora.alpha, lora.targets, settings.seed)
+def _fresh_state(settings: Config, loaded: Policy, backbone: Backbone, ranks: Ranks) -> State:
+    optim, lora = settings.optim, backbone.lora
+    if backbone.train == "full":
+        ranks.shard(loaded.transformer, DTYPES[backbone.dtype])
+        names, parameters = loaded.unfreeze(DTYPES[backbone.dtype])
+    else:
+        names, parameters = loaded.add_lora(lora.rank, lora.alpha, lora.targets, settings.seed)
     beta1, beta2 = optim.betas
     optimizer = torch.optim.AdamW(parameters, optim.rate, (beta1, beta2), optim.epsilon, optim.weight_decay)
     return State(names, parameters, Ema(parameters, optim.ema_decay, optim.ema_interval), optimizer)
+
+
+def check_training(settings: Config, backbone: Backbone, ranks: int) -> None:
+    """Whether what is trained fits the precision, the penalty and the number of ranks.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    optim, full = settings.optim, backbone.train == "full"
+    trunks = settings.sampling.groups * settings.sampling.group_size
+    wrong = {
+        f"train must be lora or full, not {backbone.train!r}": backbone.train not in ("lora", "full"),
+        f"optim.kl_unit must be one of {', '.join(KL_UNITS)}, not {optim.kl_unit!r}": optim.kl_unit not in KL_UNITS,
+        f"optim.stacked_steps must be positive, not {optim.stacked_steps}": optim.stacked_steps < 1,
+        "optim.kl_beta needs train=lora: its reference is the transformer without the adapter": full and optim.kl_beta,
+        "train=full needs dtype float32 or bfloat16: gradients of float16 weights underflow": full
+        and backbone.dtype == "float16",
+        f"train=full in {backbone.dtype} needs two processes or more, which share the float32 weights; start it with "
+        "torchrun, or set dtype=float32": full and ranks == 1 and backbone.dtype != "float32",
+        f"train=full needs equal shares, and {ranks} processes share {trunks} members of an epoch": full
+        and trunks % ranks,
+    }
+    for message, holds in wrong.items():
+        if holds:
+            raise config.ConfigError(message)
 
 
 def check_groups(settings: Config, recipe: Recipe | None, ranks: int) -> None:

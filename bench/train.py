@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from baselines.recipe import Recipe
-from bench import checkpoint, config, diagnostics, ledger, noise, prompts, provenance, rollout, sample, update
+from bench import checkpoint, config, diagnostics, gradient, ledger, noise, prompts, provenance, rollout, sample, update
 from bench.config import Config
 from bench.experiments import ROWS, RowError, find_row
 from bench.noise import Coordinates
@@ -71,16 +71,15 @@ def train(session: Session) -> None:
         if last or state.epoch % settings.checkpoint_every == 0:
             save(session, checkpoints)
     bar.close()
-    if session.updates and session.ranks.first:
+    if session.updates:
         with state.ema.swapped_in():
-            session.policy.save_lora(session.record.folder / "lora")
+            session.policy.save(session.record.folder, session.ranks.first)
     session.record.status("finished", state.update, session.updates)
 
 
 def save(session: Session, folder: Path) -> None:
-    """A checkpoint by the rank that writes; the others wait for it."""
-    if session.ranks.first:
-        checkpoint.save(folder, session.state)
+    """A checkpoint by the rank that writes; the others hand it their shards and wait for it."""
+    checkpoint.save(folder, session.state, session.ranks.first)
     session.ranks.wait()
 
 
@@ -129,10 +128,20 @@ def parts(session: Session) -> list[set[int]]:
 def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor, inner: int) -> None:
     """One optimiser update and its lines in the record."""
     state, optim = session.state, session.config.optim
-    records = update.gradients(session.policy, recipe, samples, rows, times, optim.micro_batch, session.ranks)
+    records = update.gradients(
+        session.policy,
+        recipe,
+        samples,
+        rows,
+        times,
+        optim.micro_batch,
+        session.ranks,
+        stacked_steps=optim.stacked_steps,
+        penalty=update.Penalty(optim.kl_beta, optim.kl_unit) if optim.kl_beta else None,
+    )
     if state.update == 0:
         update.check_on_policy(records, recipe)
-    norm = torch.nn.utils.clip_grad_norm_(state.parameters, optim.clip_norm).item()
+    norm = gradient.clip(state.parameters, optim.clip_norm)
     if not math.isfinite(norm):
         raise update.GateError(f"the gradient of update {state.update + 1} is not finite; the last checkpoint is good")
     state.optimizer.step()

@@ -132,11 +132,12 @@ def _accumulate(
 ) -> list[_Part]:
     parts = []
     batches = list(chosen.split(micro_batch)) if len(chosen) else []
+    idle = ranks.idle(len(batches), trainable(policy))
     for batch in batches:
         part, value = _forward(policy, recipe, samples, batch, times, penalty)
         (value * (len(batch) / count)).backward()
         parts.append(part)
-    for _ in range(ranks.idle(len(batches), trainable(policy))):
+    for _ in range(idle):
         _, value = _forward(policy, recipe, samples, torch.zeros(1, 2, dtype=torch.long), times, penalty)
         (value * 0).backward()
     return parts
