@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from bench import gradient
-from bench.rollout import Member
+from bench.members import Member
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=6)  # our choice: the other ranks wait while the first judges an evaluation
@@ -68,16 +68,17 @@ class Ranks:
         decided: T = answer[0]
         return decided
 
-    def attempt(self, work: Callable[[], None]) -> None:
+    def attempt(self, work: Callable[[], T]) -> T:
         """Does `work` on every rank; what one rank raises, every rank raises, so that none is left waiting."""
-        error: Exception | None = None
+        error, done = None, list[T]()
         try:
-            work()
+            done.append(work())
         except Exception as caught:
             error = caught
         for raised in self.gather([error]):
             if raised is not None:
                 raise raised
+        return done[0]
 
     def gather(self, items: list[T]) -> list[T]:
         """The ranks' lists, one after the other, on every rank."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,31 +12,9 @@ from torch import Tensor
 from baselines.plan import Rollout
 from baselines.recipe import Recipe
 from bench import noise
+from bench.members import Member, micro_batches
 from bench.noise import Coordinates
 from bench.policy import Conditioning, Policy
-from bench.prompts import Prompt
-from gold_metrics.judging import BATCH
-from gold_metrics.scorer import Entry, Scorer
-
-
-class RewardError(RuntimeError):
-    """The proxy could not score a rollout."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One member of a group.
-
-    Attributes:
-        prompt, row: its prompt, and that prompt's row among the epoch's.
-        index: its number within the group.
-        position: its number within the epoch.
-    """
-
-    prompt: Prompt
-    row: int
-    index: int
-    position: int
 
 
 @dataclass
@@ -62,18 +40,6 @@ class Samples:
     advantages: Tensor
 
 
-def members_of(prompts: Sequence[Prompt], group: int) -> list[Member]:
-    """The members of an epoch: `group` for each prompt, adjacent."""
-    pairs = [(row, prompt, index) for row, prompt in enumerate(prompts) for index in range(group)]
-    return [Member(prompt, row, index, position) for position, (row, prompt, index) in enumerate(pairs)]
-
-
-def micro_batches(members: list[Member], size: int, branches: int) -> list[list[Member]]:
-    """Slices of at most `size` members that cut no trunk: a multiple of `branches`, at least one trunk."""
-    size = max(branches, size // branches * branches)
-    return [members[start : start + size] for start in range(0, len(members), size)]
-
-
 def draw(members: Sequence[Member], seed: int, epoch: int, stream: str, step: int, shape: Sequence[int]) -> Tensor:
     """Noise of each member at its own coordinates, (B, *shape)."""
     at = [Coordinates(seed, stream, epoch, m.prompt.id, m.index, step) for m in members]  # type: ignore[arg-type]
@@ -89,6 +55,7 @@ def sample(
     seed: int,
     epoch: int,
     micro_batch: int,
+    sampled: Callable[[list[Member], np.ndarray], None] | None = None,
 ) -> Samples:
     """Rolls the policy out without gradient, micro-batch by micro-batch, and decodes the images.
 
@@ -97,6 +64,7 @@ def sample(
         conditioning: embeddings, a row for each of the epoch's prompts.
         times: (T + 1,) flow times.
         micro_batch: members per forward pass; changes neither noise nor, beyond rounding, latents.
+        sampled: told of each micro-batch's images as soon as they are there.
     """
     parts, images = [], []
     for batch in micro_batches(members, micro_batch, recipe.plan.branches):
@@ -105,6 +73,8 @@ def sample(
         images.append(
             policy.decode(final.flatten(0, 1)).reshape(*final.shape[:2], policy.resolution, policy.resolution, 3)
         )
+        if sampled:
+            sampled(batch, images[-1])
     fields = ("state", "next", "mean", "final")
     rollout = Rollout(*(torch.cat([getattr(part, field) for part in parts]) for field in fields))
     count, steps = rollout.state.shape[:2]
@@ -141,32 +111,6 @@ def _roll_out(
 
     initial = draw(starts, seed, epoch, "initial", 0, shape).to(device)
     return recipe.plan.rollout(recipe, velocity, times, initial, eps)
-
-
-def reward(samples: Samples, proxy: Scorer) -> None:
-    """Fills `samples.rewards` with the proxy's scores.
-
-    Raises:
-        RewardError: the proxy could not score an image; training on a made-up number would be worse than stopping.
-    """
-    flat = samples.images.reshape(-1, *samples.images.shape[2:])
-    per_member = samples.images.shape[1]
-    entries = [
-        Entry("", "", m.prompt.id, m.prompt.text, m.index, m.prompt.target)
-        for m in samples.members
-        for _ in range(per_member)
-    ]
-    scores = []
-    for start in range(0, len(flat), BATCH):
-        scores += proxy.score(list(flat[start : start + BATCH]), entries[start : start + BATCH])
-    failed = [(e, s) for e, s in zip(entries, scores, strict=True) if np.isnan(s.value)]
-    if failed:
-        entry, score = failed[0]
-        raise RewardError(
-            f"proxy {proxy.name} gave no reward to {len(failed)} of {len(scores)} images, "
-            f"first for the prompt {entry.prompt!r}: {score.reason}"
-        )
-    samples.rewards = torch.tensor([s.value for s in scores], dtype=torch.float64).view(samples.rewards.shape)
 
 
 def set_advantages(samples: Samples, rewards: Tensor, recipe: Recipe, groups: int) -> None:

@@ -23,10 +23,12 @@ from baselines.recipe import Recipe
 from bench import checkpoint, config, diagnostics, gradient, ledger, noise, prompts, provenance, rollout, sample, update
 from bench.config import Config
 from bench.experiments import ROWS, RowError, find_row
+from bench.members import members_of
 from bench.noise import Coordinates
 from bench.policy import PolicyError
 from bench.ranks import Ranks
 from bench.record import LedgerError, clear, make_folder
+from bench.rewarding import RewardError, Rewarding
 from bench.rollout import Samples
 from bench.session import Session, prepare
 from gold_metrics.judge_server import JudgeServerError
@@ -41,7 +43,7 @@ KNOWN_ERRORS = (
     LedgerError,
     checkpoint.CheckpointError,
     update.GateError,
-    rollout.RewardError,
+    RewardError,
     WeightsError,
     JudgeServerError,
     OSError,
@@ -99,10 +101,11 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
     chosen = prompts.of_epoch(session.train_prompts, sampling.groups, seed, epoch)
     with torch.no_grad():
         conditioning = session.policy.encode([prompt.text for prompt in chosen])
-    members = session.ranks.share(rollout.members_of(chosen, sampling.group_size), recipe.plan.branches)
-    times = session.policy.times(sampling.steps)
-    samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, sampling.micro_batch)
-    session.ranks.attempt(lambda: rollout.reward(samples, proxy))
+    members = session.ranks.share(members_of(chosen, sampling.group_size), recipe.plan.branches)
+    times, size = session.policy.times(sampling.steps), sampling.micro_batch
+    with Rewarding(proxy) as rewarding:
+        samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, size, rewarding.add)
+        samples.rewards = session.ranks.attempt(rewarding.rewards)
     everyones = torch.stack(session.ranks.gather(list(samples.rewards)))
     rollout.set_advantages(samples, everyones, recipe, sampling.groups)
     session.record.append(

@@ -1,57 +1,82 @@
-"""What the ranks of a run have before and after its first update: run by torchrun or alone, it writes a file."""
+"""What the ranks of a run have before and after its first update; ranks are forked from a server that imports once."""
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
+import os
+import socket
 from pathlib import Path
 
 import torch
 from bench_runs import settings
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from bench import checkpoint, gradient, train, update
 from bench.ranks import Ranks
+from bench.rollout import Samples
 from bench.session import Session, prepare
 
+PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
-def main(row: str, folder: Path, out: Path, *overrides: str) -> None:
-    """Samples the first epoch, updates once, and saves what was seen of it by all ranks together."""
+
+def seen_by(count: int, row: str, folder: Path, *overrides: str) -> dict[str, Tensor]:
+    """Rollout, gradient and trained weights of a row's first epoch on `count` ranks; its checkpoint is in `folder`."""
+    folder.mkdir()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.train"])
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
+    ranks = []
+    for rank in range(count):
+        environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
+        ranks.append(context.Process(target=_rank, args=(environment, row, folder, *overrides)))
+        ranks[-1].start()
+    for process in ranks:
+        process.join(PATIENCE)
+        process.kill()
+    assert [process.exitcode for process in ranks] == [0] * count
+    return load_file(folder / "seen.safetensors")
+
+
+def _rank(environment: dict[str, str], row: str, folder: Path, *overrides: str) -> None:
+    os.environ.update(environment)
     torch.set_num_threads(1)
     session = prepare(settings(row, folder, *overrides), Ranks())
     assert session.recipe and session.proxy
     samples = train.sample_epoch(session, session.recipe, session.proxy)
-    seen = {
-        "latents": together(session, samples.rollout.next),
-        "means": together(session, samples.rollout.mean),
-        "finals": together(session, samples.rollout.final),
-        "rewards": together(session, samples.rewards),
-        "images": together(session, torch.from_numpy(samples.images)),
-    }
-    for n, p in zip(session.state.names, session.state.parameters):
-        pass
-    seen["ranks"] = torch.tensor(session.ranks.count)
-    seen["gradient"] = gradient_of(session, samples)
+    seen = {"ranks": torch.tensor(session.ranks.count), "gradient": _gradient(session, samples)}
     train.step(session, session.recipe, samples, torch.arange(len(samples.members)), session.policy.times(4), 0)
     seen["trained"] = torch.cat([gradient.whole(p).detach().flatten() for p in session.state.parameters])
-    checkpoint.save(out.with_suffix(""), session.state, session.ranks.first)
+    for name in ("state", "next", "mean", "final"):
+        seen[name] = _together(session, getattr(samples.rollout, name))
+    seen["rewards"] = _together(session, samples.rewards)
+    checkpoint.save(folder / "checkpoints", session.state, session.ranks.first)
+    _restored(session, folder)
     if session.ranks.first:
-        save_file(seen, out)
+        save_file(seen, folder / "seen.safetensors")
 
 
-def together(session: Session, part: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks, in their order."""
+def _together(session: Session, part: Tensor) -> Tensor:
     return torch.cat(session.ranks.gather([part])).contiguous()
 
 
-def gradient_of(session: Session, samples: train.Samples) -> torch.Tensor:
-    """The whole gradient of the first update, flat."""
+def _gradient(session: Session, samples: Samples) -> Tensor:
     assert session.recipe
     rows, times = torch.arange(len(samples.members)), session.policy.times(4)
     micro_batch = session.config.optim.micro_batch
     update.gradients(session.policy, session.recipe, samples, rows, times, micro_batch, session.ranks)
-    parts = [gradient.whole(p.grad).flatten() for p in session.state.parameters if p.grad is not None]
-    return torch.cat(parts)
+    return torch.cat([gradient.whole(p.grad).flatten() for p in session.state.parameters if p.grad is not None])
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])
+def _restored(session: Session, folder: Path) -> None:
+    """The checkpoint, put back over changed weights, gives the state that was saved."""
+    session.ranks.wait()
+    kept = {name: value.clone() for name, value in session.state.tensors().items()}
+    with torch.no_grad():
+        for parameter in session.state.parameters:
+            parameter.zero_()
+    assert checkpoint.resume(folder / "checkpoints", session.state)
+    for name, value in session.state.tensors().items():
+        assert torch.equal(value, kept[name]), name

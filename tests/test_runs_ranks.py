@@ -16,7 +16,7 @@ from bench import train
 from bench.config import ConfigError
 from bench.experiments import find_row
 from bench.ranks import Ranks
-from bench.rollout import RewardError
+from bench.rewarding import RewardError
 from bench.session import check_groups, recipe_of
 
 ROW = "sd3_guard_text"
