@@ -11,9 +11,11 @@ from bench_runs import settings
 from torch import Tensor
 
 from bench import config, train, update
+from bench.flux import FluxPolicy
 from bench.policy import Conditioning, Policy, load
 from bench.ranks import Ranks
 from bench.rollout import Samples
+from bench.sd3 import SD3Policy
 from bench.session import Session, prepare
 from bench.update import GateError, StepRecord
 
@@ -119,7 +121,7 @@ def first_update(session: Session, samples: Samples, micro_batch: int) -> list[S
 
 
 def sampled(row: str, tmp_path: Path, *overrides: str) -> tuple[Session, Samples]:
-    session = prepare(settings(row, tmp_path, "sampling.micro_batch=6", *overrides), Ranks())
+    session = prepare(settings(row, tmp_path, *overrides), Ranks())
     assert session.recipe and session.proxy
     samples = train.sample_epoch(session, session.recipe, session.proxy)
     samples.advantages = torch.ones_like(samples.advantages)
@@ -151,3 +153,34 @@ def test_a_policy_whose_latents_are_stored_in_bfloat16_is_stopped(dtype: str, tm
     samples.rollout.next.copy_(samples.rollout.next.bfloat16())
     with pytest.raises(GateError, match="keep latents and means in float32"):
         update.check_on_policy(first_update(session, samples, 6), session.recipe)
+
+
+@pytest.mark.parametrize("row", ["sd3_guard_text", "sd3_temp_text", "flux_guard_text"])
+def test_in_half_precision_every_forward_has_one_size(
+    row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"backbones.{row.split('_')[0]}"
+    options = (f"{name}.dtype=bfloat16", f"{name}.guidance=4.5", "optim.micro_batch=5", "sampling.micro_batch=7")
+    sizes, kind = [], SD3Policy if row.startswith("sd3") else FluxPolicy
+    forward = kind._velocity
+
+    def spied(policy: Any, sample: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(sample))
+        return forward(policy, sample, *rest)
+
+    monkeypatch.setattr(kind, "_velocity", spied)
+    session, samples = sampled(row, tmp_path, *options)
+    sampling = len(sizes)
+    assert session.recipe
+    update.check_on_policy(first_update(session, samples, 4), session.recipe)
+    assert len(sizes) > sampling
+    assert set(sizes) == {5}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_forwards_of_one_size_change_no_velocity(backbone: str) -> None:
+    policy = policy_of(backbone, 3.5)
+    wanted = policy.velocity(*inputs(policy))
+    for rows in (1, 2, 5):
+        policy.rows = rows
+        assert (policy.velocity(*inputs(policy)) - wanted).abs().max() < 1e-5 * wanted.abs().max()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from bench_runs import settings
 from torch import Tensor
+from torch.distributions import Normal
 
 import baselines
 from bench import diagnostics, train, update
@@ -16,7 +17,7 @@ from bench.experiments import histogram_edges
 from bench.ranks import Ranks
 from bench.rollout import Samples
 from bench.session import Session, prepare
-from bench.update import StepRecord
+from bench.update import Penalty, StepRecord
 
 ROWS = ("sd3_flow_text", "sd3_guard_text", "sd3_temp_text", "flux_dance_text", "flux_guard_text")
 
@@ -72,6 +73,63 @@ def test_each_record_holds_its_own_steps_gradient_norm(tmp_path: Path) -> None:
         alone = Samples(**{**vars(samples), "mask": only})
         update.gradients(session.policy, session.recipe, alone, rows, times, 6, session.ranks)
         assert gradient_of(session).norm().item() == pytest.approx(record.grad_norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("row", ["sd3_guard_text", "flux_dance_text"])
+def test_steps_that_share_a_forward_give_the_same_gradient_and_ratios(row: str, tmp_path: Path) -> None:
+    session, samples = sampled(row, tmp_path)
+    assert session.recipe
+    found = []
+    for stacked in (1, 2, 3):
+        at = (session.policy, session.recipe, samples, torch.arange(12), session.policy.times(4), 5, session.ranks)
+        found.append((update.gradients(*at, stacked_steps=stacked), gradient_of(session)))
+    (apart, wanted), *shared = found
+    for records, gradient in shared:
+        assert (gradient - wanted).norm() < 5e-6 * wanted.norm()
+        for one, other in zip(apart, records, strict=True):
+            assert (one.step, one.advantage.tolist()) == (other.step, other.advantage.tolist())
+            assert torch.allclose(one.log_ratio, other.log_ratio, rtol=1e-4, atol=1e-7)
+            assert other.loss == pytest.approx(one.loss, rel=1e-5)
+    assert all(math.isfinite(record.grad_norm) for record in apart)
+    assert all(math.isnan(record.grad_norm) for record in shared[-1][0])
+
+
+@pytest.mark.parametrize("unit", ["with_dt", "without_dt"])
+def test_the_penalty_pulls_towards_the_policy_without_its_adapter(unit: str, tmp_path: Path) -> None:
+    session, samples = sampled("sd3_flow_text", tmp_path)
+    assert session.recipe
+    policy, recipe, times = session.policy, session.recipe, session.policy.times(4)
+    at = (policy, recipe, samples, torch.arange(12), times, 6, session.ranks)
+    update.gradients(*at)
+    free = gradient_of(session)
+    records = update.gradients(*at, penalty=Penalty(0.5, unit))
+    pulled = gradient_of(session)
+    divergences = []
+    for step in range(3):
+        state, time = samples.rollout.state[:, step], times[step].expand(12)
+        conditioning = samples.conditioning.rows(torch.tensor([m.row for m in samples.members]))
+        new = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
+        with policy.reference(), torch.no_grad():
+            base = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
+        scale = new.std.view(-1, 1, 1, 1)
+        gaussian = torch.distributions.kl_divergence(Normal(new.mean, scale), Normal(base.mean, scale))
+        divergences.append(gaussian.flatten(1).mean(1) * (1 if unit == "with_dt" else new.dt))
+        assert records[step].kl == pytest.approx(divergences[-1].mean().item(), rel=1e-4)
+    for p in session.state.parameters:
+        p.grad = None
+    torch.stack(divergences).mean().backward()
+    assert (pulled - free - 0.5 * gradient_of(session)).norm() < 1e-4 * (pulled - free).norm()
+
+
+def test_without_its_adapter_a_policy_is_the_one_before_training(tmp_path: Path) -> None:
+    session, samples = sampled("sd3_flow_text", tmp_path)
+    fresh = prepare(settings("sd3_flow_text", tmp_path), Ranks())
+    at = (samples.rollout.state[:2, 0], torch.ones(2), samples.conditioning.rows(torch.tensor([0, 0])))
+    with torch.no_grad(), session.policy.reference():
+        assert torch.equal(session.policy.velocity(*at), fresh.policy.velocity(*at))
+    with torch.no_grad():
+        assert not torch.equal(session.policy.velocity(*at), fresh.policy.velocity(*at))
+    assert all(p.requires_grad for p in session.state.parameters)
 
 
 def test_dance_trains_a_random_part_of_each_members_steps(tmp_path: Path) -> None:
