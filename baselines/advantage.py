@@ -27,7 +27,7 @@ def group_std(rewards: Tensor) -> Tensor:
 
 
 def global_std(rewards: Tensor) -> Tensor:
-    """Group mean, but population std of all rewards + 1e-4, same shape.
+    """Group mean, but population std of all `rewards`, an epoch's, + 1e-4, same shape.
 
     `global_std=True` in flow_grpo's FlowGRPO configurations (config/grpo.py).
     """
@@ -48,6 +48,9 @@ def sample_std(rewards: Tensor) -> Tensor:
             "the group is the last axis"
         )
     return _normalise(values, values.std(-1, correction=1, keepdim=True) + DANCE_EPSILON, rewards)
+
+
+ADVANTAGES: dict[str, Advantage] = {each.__name__: each for each in (group_std, global_std, sample_std)}
 
 
 def _finite(rewards: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from baselines.advantage import sample_std
 from baselines.chain import Chain
 from baselines.plan import group_noise, last_x0
@@ -21,3 +24,14 @@ DANCE_GRPO = Recipe(
     step_weight=uniform,
     clip=1e-4,  # finetune_flux_grpo.sh
 )
+
+SHIFT = 3.0  # finetune_flux_grpo.sh:55, --shift
+
+
+def dance_times(steps: int) -> Tensor:
+    """(steps + 1,) float32 flow times 3u / (1 + 2u) of an even u from 1 to 0, whatever the latent's size.
+
+    train_grpo_flux.py:127-128,311-313. The transformer reads them as they are; there, cut to whole thousandths.
+    """
+    even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    return (SHIFT * even / (1 + (SHIFT - 1) * even)).float()

@@ -31,7 +31,12 @@ def guard(base: Recipe, clip: float = GUARD_CLIP, weight: StepWeight = inverse_d
 GUARD_FLOW_GRPO = guard(FLOW_GRPO)
 GUARD_DANCE_GRPO = guard(DANCE_GRPO)
 GUARD_DANCE_GRPO_BETA = replace(guard(DANCE_GRPO, weight=beta_over_dt), name="guard_dance_grpo_beta")
-GUARD_FLOW_GRPO_RELEASED = replace(GUARD_FLOW_GRPO, name="guard_flow_grpo_released", log_ratio=ratio_norm_batch)
+GUARD_FLOW_GRPO_RELEASED = replace(
+    GUARD_FLOW_GRPO,
+    name="guard_flow_grpo_released",
+    log_ratio=ratio_norm_batch,
+    batch=9,  # flow_grpo config/grpo_guard.py:46,55: images of a GPU's batch, over which its script takes the mean
+)
 
 # Clip: FlowGRPO's for a raw ratio, GRPO-Guard's for a normalised one. Our choice, no source says.
 ABLATION: dict[str, Recipe] = {

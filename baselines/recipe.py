@@ -43,6 +43,7 @@ class Recipe:
         step_weight: step -> (B,), factor on the clipped surrogate.
         clip: the ratio is held in [1 - clip, 1 + clip].
         advantage_clip: advantages are held in [-advantage_clip, advantage_clip] by the loss.
+        batch: samples of one step that the log ratio couples, and so the micro-batch it is defined for; 1: none.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Recipe:
     step_weight: StepWeight
     clip: float
     advantage_clip: float = ADVANTAGE_CLIP
+    batch: int = 1
 
     def __post_init__(self) -> None:
         self._check_numbers()

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from bench import protocols
 from bench.experiments import Row
 
 
@@ -52,6 +53,19 @@ class Backbone:
 
 
 @dataclass
+class Method:
+    """What a protocol changes in the row's recipe: null takes it as it is.
+
+    Attributes:
+        recipe: key of `baselines` that stands in for the row's.
+        advantage: key of `baselines.advantage.ADVANTAGES`.
+    """
+
+    recipe: str | None = None
+    advantage: str | None = None
+
+
+@dataclass
 class Task:
     """A proxy's training prompts and how many optimiser updates its rows take; null means the paper's."""
 
@@ -61,17 +75,21 @@ class Task:
 
 @dataclass
 class Sampling:
-    """An epoch's rollout: T steps, `groups` prompts of `group_size` members, `micro_batch` members a forward pass."""
+    """An epoch's rollout: T steps, `groups` prompts of `group_size` members, `micro_batch` members a forward pass.
+
+    `schedule` is where the flow times come from: the "pipeline" or "dance" (`baselines.dance_grpo.dance_times`).
+    """
 
     steps: int = MISSING
     groups: int = MISSING
     group_size: int = MISSING
     micro_batch: int = MISSING
+    schedule: str = "pipeline"
 
 
 @dataclass
 class Optim:
-    """AdamW and how an epoch is cut into updates; everything here is equal for all methods.
+    """AdamW, the KL penalty and how an epoch is cut into updates; equal for all methods under the protocol `paired`.
 
     Attributes:
         micro_batch: transitions a forward pass.
@@ -95,13 +113,26 @@ class Optim:
 
 
 @dataclass
+class ProxySet:
+    """Evaluation prompts of one proxy's own, and how many images are made of each."""
+
+    prompts: str = MISSING
+    images_per_prompt: int = 1
+
+
+@dataclass
 class Evaluation:
     """Fixed prompts and seeds, deterministic sampler, averaged weights, every `every` updates.
 
-    `micro_batch` is prompts a forward pass.
+    Attributes:
+        prompts, images_per_prompt: of the gold set: what the golds score, and the proxies without a set of their own.
+        proxies: proxies that are scored on a set of their own alone, since their prompts need a target. A point on the
+            way makes the gold set and that of the row's own proxy; a base model's point and a row's last make all.
+        micro_batch: prompts a forward pass.
     """
 
     prompts: str = MISSING
+    proxies: dict[str, ProxySet] = field(default_factory=dict)
     images_per_prompt: int = MISSING
     micro_batch: int = MISSING
     steps: int = MISSING
@@ -113,10 +144,15 @@ class Config:
     """One run. `row` names a line of Table 1 or 2; `clip_scale` multiplies every clip range (see the scale's file).
 
     `judges` holds options of full-size scorers by name; with a `url` the scorer is asked there (`gold_metrics serve`).
+    `weights` is "published", or "random" for runs that measure time and memory (`bench.random_weights`). `tf32` lets
+    float32 products on a GPU round their factors to 11 bits.
     """
 
     row: str = MISSING
     scale: str = MISSING
+    protocol: str = "paired"
+    weights: str = "published"
+    tf32: bool = False
     seed: int = 0
     updates: int | None = None
     force: bool = False
@@ -127,6 +163,7 @@ class Config:
     clip_scale: float = MISSING
     backbones: dict[str, Backbone] = MISSING
     tasks: dict[str, Task] = MISSING
+    method: Method = field(default_factory=Method)
     sampling: Sampling = field(default_factory=Sampling)
     optim: Optim = field(default_factory=Optim)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -134,10 +171,18 @@ class Config:
 
 
 def register() -> None:
-    """Makes the schema and the resolver `${package:PATH}` (a path inside the package bench) known to Hydra."""
+    """Makes the schema and two resolvers known to Hydra.
+
+    `${package:PATH}` is a path inside the package bench, `${own:KEY,DEFAULT}` the row's own setting (`protocols`).
+    """
     ConfigStore.instance().store(name="config", node=Config)
     here = Path(__file__).parent
     OmegaConf.register_new_resolver("package", lambda path: str(here / path), replace=True)
+    OmegaConf.register_new_resolver("own", _own, replace=True)
+
+
+def _own(key: str, default: Any, *, _root_: Any) -> Any:
+    return protocols.own(_root_.row, _root_.protocol).get(key, default)
 
 
 def plain(config: Any) -> Config:
@@ -164,6 +209,15 @@ def planned_updates(config: Config, row: Row) -> int:
     if every <= 0 or every % parts:
         raise ConfigError(f"evaluation.every={every} is not a positive multiple of optim.updates_per_rollout={parts}")
     return chosen
+
+
+def planned_epochs(config: Config, row: Row) -> int:
+    """Rollouts of the run.
+
+    Raises:
+        ConfigError: as `planned_updates`.
+    """
+    return planned_updates(config, row) // config.optim.updates_per_rollout
 
 
 def folder_of(config: Config, row: Row) -> Path:

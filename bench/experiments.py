@@ -71,7 +71,21 @@ TABLE2: dict[str, Row] = {
     "grpo_guard": TABLE1["sd3_guard_text"],
 }
 
-ROWS: dict[str, Row] = TABLE1 | {row.name: row for row in TABLE2.values()}
+# Beside Table 1, of which the paper has no number: what FlowGRPO's own KL penalty does, what the released script's bias
+# over the batch does, and the other reading of the paper's weight on DanceGRPO. Budgets as the rows beside them; what
+# else is theirs alone is in `protocols`.
+EXTRA: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row("sd3_flow_kl_geneval", "sd3", "FG", "FlowGRPO + KL", "flow_grpo", "geneval", 1860),
+        Row("sd3_flow_kl_pickscore", "sd3", "FG", "FlowGRPO + KL", "flow_grpo", "pickscore", 10200),
+        Row("sd3_flow_kl_text", "sd3", "FG", "FlowGRPO + KL", "flow_grpo", "text", 480),
+        Row("sd3_guard_released_text", "sd3", "FG", "GRPO-Guard, batch mean", "guard_flow_grpo_released", "text", 480),
+        Row("flux_guard_beta_text", "flux", "DG", "GRPO-Guard, beta/dt", "guard_dance_grpo_beta", "text", 540),
+    )
+}
+
+ROWS: dict[str, Row] = TABLE1 | {row.name: row for row in TABLE2.values()} | EXTRA
 
 PROXIES = ("geneval", "pickscore", "text")
 GOLD = {

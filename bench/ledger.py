@@ -9,6 +9,7 @@ A run folder is the truth; MLflow is a copy that can be made again. Files of a r
     times.jsonl        a line per epoch: seconds, host; the only file that differs between equal runs
     scores/            a parquet file per evaluation, a row per image and scorer
     images/            an image set per evaluation
+    scores/PROXY/, images/PROXY/   the same of a proxy that is scored on prompts of its own
     lora/              the trained adapter, loadable by diffusers
 """
 
@@ -69,10 +70,14 @@ class Run:
         return pd.DataFrame(rows)
 
     def scores(self) -> pd.DataFrame:
-        """Every evaluation's scores: a row per image (or set) and scorer, with the column `update`."""
-        parts = []
-        for path in sorted((self.path / "scores").glob("update-*.parquet")):
-            parts.append(pd.read_parquet(path).assign(update=int(path.stem.removeprefix("update-"))))
+        """Every evaluation's scores: a row per image (or set) and scorer, with the columns `update` and `own`.
+
+        `own` is the proxy whose own prompts were scored; empty for the gold set.
+        """
+        root, parts = self.path / "scores", []
+        for path in sorted(root.rglob("update-*.parquet")):
+            update, own = int(path.stem.removeprefix("update-")), "" if path.parent == root else path.parent.name
+            parts.append(pd.read_parquet(path).assign(update=update, own=own))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -175,6 +180,7 @@ def _create(client: Any, run: Run) -> str:
 
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     tags = {k: str(run.info[k]) for k in ("run_id", "row", "method", "backbone", "task", "seed", "scale", "suite")}
+    tags |= {k: str(run.info[k]) for k in ("protocol", "weights") if k in run.info}
     tags["folder"] = str(run.path)
     made = client.create_run(experiment, run_name=f"{run.info['row']} seed {run.info['seed']}", tags=tags).info.run_id
     client.log_batch(made, params=[Param(k, str(v)) for k, v in run.info["recipe"].items()])

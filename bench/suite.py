@@ -26,9 +26,9 @@ from tqdm import tqdm
 import baselines
 from bench import config
 from bench.config import Config, ConfigError
-from bench.experiments import TABLE1, TABLE2, find_row
+from bench.experiments import EXTRA, TABLE1, TABLE2, find_row
 
-SUITES = {"table1": list(TABLE1), "ablation": [row.name for row in TABLE2.values()]}
+SUITES = {"table1": list(TABLE1), "ablation": [row.name for row in TABLE2.values()], "extra": list(EXTRA)}
 POLL = 0.5  # seconds
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ import pandas as pd
 
 from bench import ledger
 from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row
+from bench.protocols import PROTOCOLS
 from paper_tables.average import average, relative
+from paper_tables.comparable import StudyError as StudyError
+from paper_tables.comparable import check_settings, check_weights, common, label
 
 # Figure 2 of the paper shows FlowGRPO on SD3.5-M; the others stand in where that pair has not been run.
 PAIR_ORDER = (
@@ -26,15 +28,6 @@ PAIR_ORDER = (
 GUARD = "GRPO-Guard"
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
-# Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
-# behind a path or a judge is in the hashes. A method is its recipe and nothing else.
-FREE = {"row", "seed", "updates", "force", "runs", "suite", "tracking", "checkpoint_every", "micro_batch"}
-FREE |= {"prompts", "weights", "judges", "embeddings"}
-JUDGING = (("evaluation", ["steps"]), ("evaluation", ["images_per_prompt"]))
-
-
-class StudyError(ValueError):
-    """The runs found cannot be put into one table; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,7 @@ class Study:
 
     Attributes:
         scale: key of `bench.experiments.GOLD`.
+        protocol: of `bench.protocols.PROTOCOLS`.
         runs: the finished runs, in the order of `bench.experiments.ROWS`, then by seed.
         unfinished: one sentence for each run that is not finished.
     """
@@ -50,6 +44,7 @@ class Study:
     scale: str
     runs: tuple[ledger.Run, ...]
     unfinished: tuple[str, ...] = ()
+    protocol: str = "paired"
 
     @property
     def golds(self) -> tuple[str, ...]:
@@ -70,17 +65,13 @@ class Pair:
     guard: Row
 
 
-def label(run: ledger.Run) -> str:
-    """How a person calls a run."""
-    return f"{run.info['row']} seed {run.info['seed']}"
-
-
 def read(root: Path) -> Study:
     """The study in the run folders under `root`.
 
     Raises:
-        StudyError: no folder, nothing finished, two scales in one folder, an unreadable record, or runs of one
-            backbone that differ in more than their recipe: in prompts, noise, weights, judges or a setting.
+        StudyError: no folder, nothing finished, two scales or protocols in one folder, random weights, an unreadable
+            record, or runs of one backbone that differ in more than their recipe: in prompts, noise, weights, judges or
+            a setting that is not the row's own under the protocol.
     """
     if not root.is_dir():
         raise StudyError(f"no run folder at {root}: train with `make table1`, or name another folder with --runs")
@@ -93,8 +84,10 @@ def read(root: Path) -> Study:
     if not finished:
         found = "; ".join(unfinished) or "no run at all"
         raise StudyError(f"no finished run in {root}, found {found}: train or resume with `make table1`")
-    _check_hashes(finished)
-    return Study(_scale(finished), finished, unfinished)
+    check_weights(finished)
+    scale, protocol = common(finished, "scale", tuple(GOLD)), common(finished, "protocol", PROTOCOLS)
+    check_settings(finished)
+    return Study(scale, finished, unfinished, protocol)
 
 
 def find_pair(study: Study) -> Pair | None:
@@ -177,45 +170,6 @@ def _unfinished(run: ledger.Run) -> str:
     status = {"state": "not started", "update": 0, "of": run.info["updates"]} | run.status
     reason = ", " + _one_line(status["error"]) if status.get("error") else ""
     return f"{label(run)}: {status['state']} at update {status['update']} of {status['of']}{reason}"
-
-
-def _scale(runs: tuple[ledger.Run, ...]) -> str:
-    scales = {run.info["scale"]: label(run) for run in runs}
-    if len(scales) > 1 or not set(scales) <= set(GOLD):
-        found = ", ".join(f"{scale} ({example})" for scale, example in sorted(scales.items()))
-        raise StudyError(f"wanted runs of one scale ({' or '.join(GOLD)}), found {found}: keep scales in folders apart")
-    return str(next(iter(scales)))
-
-
-def _check_hashes(runs: tuple[ledger.Run, ...]) -> None:
-    """Refuse runs that are compared with each other and differ in more than their recipe."""
-    seen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        backbone, task, seed, hashes = (run.info[key] for key in ("backbone", "task", "seed", "hashes"))
-        where, judged = f"backbone {backbone}", f"backbone {backbone}, seed {seed}"
-        for key in ("weights", "judges"):
-            seen[key, where][hashes.get(key)].append(label(run))
-        for key in ("evaluation", "noise"):
-            seen[key, judged][hashes.get(key)].append(label(run))
-        if task:
-            seen["prompts", f"{judged}, task {task}"][hashes.get("prompts")].append(label(run))
-        for key, value in _shared_settings(run):
-            seen[key, where][str(value)].append(label(run))
-    for (key, where), by_hash in seen.items():
-        if len(by_hash) > 1:
-            found = "; ".join(f"{str(value)[:12]}: {', '.join(names)}" for value, names in by_hash.items())
-            raise StudyError(
-                f"runs of {where} differ in {key} and cannot be compared ({found}): repeat the odd ones with FORCE=1"
-            )
-
-
-def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
-    """The settings that count for the run: of its own backbone, and for a base model only how it is judged."""
-    for key, value in run.settings.items():
-        section, *rest = key.split(".")
-        other = section == "tasks" or (section == "backbones" and rest[0] != run.info["backbone"])
-        if not other and not FREE & {section, *rest} and (run.info["task"] or (section, rest[:1]) in JUDGING):
-            yield key, value
 
 
 def _identity(run: ledger.Run) -> dict[str, Any]:

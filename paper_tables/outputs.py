@@ -16,7 +16,7 @@ from paper_tables.figure7 import figure7
 from paper_tables.frame import PAIR_ORDER, Pair, Study, curves, diagnostics, find_pair, seed_mean
 from paper_tables.style import save
 from paper_tables.table import Table, to_csv, to_latex, to_markdown
-from paper_tables.table1 import tables
+from paper_tables.table1 import extra, tables
 
 FIGURES = ("figure1", "figure2", "figure3", "figure7")
 
@@ -27,9 +27,10 @@ def write_all(study: Study, out: Path) -> None:
     A figure whose runs are not there is left out with a sentence, and its file of an earlier call is removed.
     """
     paths = write_table(tables(study), out)
-    for name in FIGURES:
+    for name in (*FIGURES, "extra."):
         for old in out.glob(f"{name}*"):
             old.unlink()
+    paths += write_extra(extra(study), out)
     pair = find_pair(study)
     drawn = write_curves(study, pair, out)
     drawn += write_diagnostics(study, pair, out) if pair else _no_pair()
@@ -51,6 +52,16 @@ def write_table(found: tuple[Table, ...], out: Path) -> list[Path]:
     for name, content in files.items():
         (out / name).write_text(content, encoding="utf-8", newline="\n")
     print(markdown)
+    return [out / name for name in files]
+
+
+def write_extra(found: Table | None, out: Path) -> list[Path]:
+    """extra.md and extra.csv, and the table on the terminal; nothing where none of its rows has been run."""
+    files = {"extra.md": to_markdown(found), "extra.csv": to_csv(found)} if found else {}
+    for name, content in files.items():
+        (out / name).write_text(content, encoding="utf-8", newline="\n")
+    if found:
+        print(files["extra.md"])
     return [out / name for name in files]
 
 

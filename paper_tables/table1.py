@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.experiments import PROXIES, TABLE1, Row
+from bench.experiments import EXTRA, PROXIES, TABLE1, Row
 from paper_tables import published
 from paper_tables.frame import Study, curves
 from paper_tables.table import EMPTY, Cell, Table, number, text
@@ -14,6 +14,10 @@ from paper_tables.table import EMPTY, Cell, Table, number, text
 LEGEND = (
     "In brackets: the proxy that the row was trained on. A cell is the mean over seeds. "
     "Average: mean over the gold scores of score / score of the base model of the same backbone and seed."
+)
+RELEASED = (
+    "Each row in its method's own published configuration (bench/protocols.py), so that a difference between two rows "
+    "may also be one of learning rate, KL, schedule or group size."
 )
 NOT_COMPARABLE = (
     "This table's scores and the measured ones are on different scales: other models, tasks and judges. "
@@ -77,15 +81,29 @@ def tables(study: Study) -> tuple[Table, ...]:
 
 def measured(study: Study) -> Table:
     """Table 1 from the last evaluation of each finished run; a cell is the mean over seeds."""
+    return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
+
+
+def extra(study: Study) -> Table | None:
+    """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has."""
+    done = {run.info["row"] for run in study.runs}
+    rows = {name: row for name, row in EXTRA.items() if name in done}
+    return _measured(study, rows, f"Beside Table 1, {_where(study)}, measured") if rows else None
+
+
+def _where(study: Study) -> str:
+    return f"{study.scale} scale" + (f", protocol {study.protocol}" if study.protocol != "paired" else "")
+
+
+def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     frame = curves(study).sort_values("update", kind="stable").groupby("run_id", sort=False).tail(1)
     columns = COLUMNS[study.scale]
     lines = []
-    for row in TABLE1.values():
+    for row in rows.values():
         runs = frame[frame["row"] == row.name]
         name = row.method if row.recipe else BACKBONES[study.scale][row.backbone]
         lines.append((text(name), _step(row, runs), *(_cell(row, column, runs) for column in columns)))
-    title = f"Table 1, {study.scale} scale, measured"
-    return _table(title, columns, lines, _notes(study, frame[frame["row"].isin(TABLE1)]))
+    return _table(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
 
 
 def printed() -> Table:
@@ -96,7 +114,7 @@ def printed() -> Table:
         step = number(row.paper_updates, 0) if row.recipe else EMPTY
         cells = (_printed_cell(row, column, frame) for column in COLUMNS["paper"])
         lines.append((text(row.method), step, *cells))
-    return _table("Table 1, paper scale, as printed", COLUMNS["paper"], lines, _printed_notes(frame))
+    return _table("Table 1, paper scale, as printed", TABLE1, COLUMNS["paper"], lines, _printed_notes(frame))
 
 
 def beside(ours: Table, theirs: Table) -> Table:
@@ -106,14 +124,16 @@ def beside(ours: Table, theirs: Table) -> Table:
     for our_row, their_row in zip(ours.rows, theirs.rows, strict=True):
         scores = zip(our_row[2:], their_row[2:], strict=True)
         rows.append((*our_row[:2], *(cell for pair in scores for cell in pair)))
-    title = "Table 1, paper scale, measured and printed"
+    title = f"{ours.title} and printed"
     return Table(title, tuple(heads), ours.keys, tuple(rows), ours.rules, ours.notes + theirs.notes)
 
 
-def _table(title: str, columns: tuple[Column, ...], lines: list[tuple[Cell, ...]], notes: list[str]) -> Table:
+def _table(
+    title: str, rows: dict[str, Row], columns: tuple[Column, ...], lines: list[tuple[Cell, ...]], notes: list[str]
+) -> Table:
     heads = ("Method", "Step", *(column.head for column in columns))
-    rules = frozenset(i for i, row in enumerate(TABLE1.values()) if i and not row.recipe)
-    return Table(title, heads, tuple(TABLE1), tuple(lines), rules, tuple(notes))
+    rules = frozenset(i for i, row in enumerate(rows.values()) if i and not row.recipe)
+    return Table(title, heads, tuple(rows), tuple(lines), rules, tuple(notes))
 
 
 def _step(row: Row, runs: pd.DataFrame) -> Cell:
@@ -145,20 +165,21 @@ def _bracket(cell: Cell, row: Row, column: Column) -> Cell:
     return replace(cell, display=f"[{cell.display}]") if trained_on else cell
 
 
-def _notes(study: Study, frame: pd.DataFrame) -> list[str]:
+def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]:
     seeds = {str(name): sorted(part["seed"]) for name, part in frame.groupby("row", sort=False)}
     every = sorted(set(frame["seed"]))
     seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}"
     notes = [
         LEGEND,
+        *([RELEASED] if study.protocol == "released" else []),
         f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
-    absent = [name for name in TABLE1 if name not in seeds]
+    absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
-    return notes + _base_notes(frame) + _missing_notes(study, frame)
+    return notes + _base_notes(study, frame) + _missing_notes(study, frame)
 
 
 def _score_counts(study: Study, frame: pd.DataFrame) -> str:
@@ -168,8 +189,8 @@ def _score_counts(study: Study, frame: pd.DataFrame) -> str:
     return f"{low} scores per seed in a cell." if low == high else f"{low} to {high} scores per seed in a cell."
 
 
-def _base_notes(frame: pd.DataFrame) -> list[str]:
-    base = set(frame.loc[frame["task"] == "", ["backbone", "seed"]].itertuples(index=False, name=None))
+def _base_notes(study: Study, frame: pd.DataFrame) -> list[str]:
+    base = {(run.info["backbone"], run.info["seed"]) for run in study.runs if not run.info["task"]}
     used = set(frame[["backbone", "seed"]].itertuples(index=False, name=None))
     lacking = [f"{backbone} seed {seed}" for backbone, seed in sorted(used - base)]
     return [f"No Average for want of the base model's run: {', '.join(lacking)}."] if lacking else []

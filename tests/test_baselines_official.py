@@ -10,7 +10,7 @@ import torch
 from baselines_inputs import ADVANTAGES, OFFICIAL, dance_times, official_tensor, sd3_times
 from torch import Tensor
 
-from baselines import RECIPES, Step, loss
+from baselines import RECIPES, Step, dance_grpo, loss
 from baselines.advantage import global_std
 from baselines.recipe import Recipe
 from baselines.sde import ode_step, x0_prediction
@@ -41,6 +41,7 @@ def close(found: Tensor, wanted: Any, rtol: float = 0.0, atol: float = 0.0) -> N
 def test_closed_form_schedules_are_the_schedulers() -> None:
     close(sd3_times(), OFFICIAL["sd3_sigmas_10"], atol=7e-8)
     close(dance_times(), OFFICIAL["dance_sigmas_16"], atol=7e-8)
+    close(dance_grpo.dance_times(16), OFFICIAL["dance_sigmas_16"], atol=7e-8)
 
 
 @flow_records

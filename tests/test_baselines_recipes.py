@@ -55,7 +55,10 @@ def test_the_five_methods_differ_in_columns_only() -> None:
 
 def test_variants_of_guard_differ_from_it_in_one_column() -> None:
     assert differing(RECIPES["guard_dance_grpo"], RECIPES["guard_dance_grpo_beta"]) == {"name", "step_weight"}
-    assert differing(RECIPES["guard_flow_grpo"], RECIPES["guard_flow_grpo_released"]) == {"name", "log_ratio"}
+    released = RECIPES["guard_flow_grpo_released"]
+    assert differing(RECIPES["guard_flow_grpo"], released) == {"name", "log_ratio", "batch"}
+    # Its log ratio couples the samples of a batch, and no other recipe's does.
+    assert [row.name for row in (RECIPES | ABLATION).values() if row.batch > 1] == [released.name]
     assert guard(DANCE, weight=beta_over_dt).step_weight is RECIPES["guard_dance_grpo_beta"].step_weight
 
 

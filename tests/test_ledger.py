@@ -20,6 +20,8 @@ INFO = {
     "seed": 0,
     "scale": "tiny",
     "suite": "tiny",
+    "protocol": "paired",
+    "weights": "random",
     "recipe": {"name": "flow_grpo", "clip": 1e-4},
 }
 
@@ -120,6 +122,7 @@ def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path
         *(f"{section}/{half}/{step:02d}" for half in ("on_policy", "off_policy") for section, step in SHOWN),
     }
     assert run.data.tags["row"] == "sd3_flow_text"
+    assert (run.data.tags["protocol"], run.data.tags["weights"]) == ("paired", "random")
     assert run.data.params["clip"] == "0.0001"
     assert run.info.status == "FINISHED"
     assert json.loads((folder / "mlflow.json").read_text())["lines"]["metrics.jsonl"] == 4

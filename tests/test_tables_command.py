@@ -58,6 +58,18 @@ def test_what_cannot_be_drawn_is_told_and_its_old_file_removed(
     assert not (tmp_path / "figure2.png").exists()
 
 
+def test_rows_beside_table_1_are_written_where_they_are_and_removed_where_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for rows in (("sd3_base", "sd3_flow_kl_text"), ("sd3_base",)):
+        runs = write_study(tmp_path / f"runs{len(rows)}", rows)
+        assert main(["--runs", str(runs), "--out", str(out)]) == 0
+        written = {"extra.csv", "extra.md"} if len(rows) == 2 else set()
+        assert {path.name for path in out.glob("extra*")} == written
+        assert ("**Beside Table 1, tiny scale, measured**" in capsys.readouterr().out) == bool(written)
+
+
 @pytest.mark.parametrize("damage", ["no folder", "nothing finished", "damaged line", "no folder to write to"])
 def test_bad_input_is_one_line_and_exit_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str

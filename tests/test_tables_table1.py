@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fake_ledger import write_run, write_study
 
-from bench.experiments import TABLE1
+from bench.experiments import EXTRA, TABLE1
 from paper_tables.frame import StudyError, curves, read
 from paper_tables.table import Cell, Table, to_csv
-from paper_tables.table1 import measured, tables
+from paper_tables.table1 import extra, measured, tables
 
 
 def cell(table: Table, row: str, head: str) -> Cell:
@@ -138,3 +138,44 @@ def test_a_cell_knows_by_which_definition_it_was_judged(study: Path) -> None:
     assert cell(table, "flux_base", "GenEval").definitions == ("as-geneval",)
     assert cell(table, "flux_base", "Average").definitions == ()
     assert "as-variety" in to_csv(table)
+
+
+def test_rows_beside_table_1_have_its_columns_and_are_divided_by_its_base_models(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, ("sd3_base", "flux_base", "sd3_flow_text", "sd3_flow_kl_text", "flux_guard_beta_text"))
+    study = read(runs)
+    beside, table = extra(study), measured(study)
+    assert beside and beside.heads == table.heads
+    assert beside.keys == ("sd3_flow_kl_text", "flux_guard_beta_text")
+    assert not set(beside.keys) & set(table.keys) and len(table.keys) == 13
+    # Scores that no training changes: the base's own, so the average is 1.
+    assert cell(beside, "sd3_flow_kl_text", "Average").value == pytest.approx(1)
+    change_last_line(runs / "flux_base" / "seed0", **{"gold/correctness": 0.4})
+    found = extra(read(runs))
+    assert found and cell(found, "flux_guard_beta_text", "Average").value == pytest.approx((2 + 1 + 1) / 3)
+    assert not [note for note in found.notes if "want of" in note]
+    assert cell(found, "sd3_flow_kl_text", "Average").value == pytest.approx(1)
+
+
+def test_a_row_beside_table_1_without_its_base_model_says_so(tmp_path: Path) -> None:
+    found = extra(read(write_study(tmp_path, ("sd3_base", "sd3_flow_kl_text", "flux_guard_beta_text"))))
+    assert found and cell(found, "flux_guard_beta_text", "Average").value is None
+    assert [note for note in found.notes if "want of" in note] == [
+        "No Average for want of the base model's run: flux seed 0."
+    ]
+
+
+def test_nothing_stands_beside_table_1_where_no_such_row_was_run(study: Path) -> None:
+    assert extra(read(study)) is None
+    write_run(study, next(iter(EXTRA)), state="running", update=3)
+    assert extra(read(study)) is None
+
+
+def test_a_released_table_says_that_rows_differ_in_more_than_their_recipe(tmp_path: Path) -> None:
+    paired, released = (
+        measured(read(write_study(tmp_path / name, ("sd3_base", "sd3_flow_text"), protocol=name)))
+        for name in ("paired", "released")
+    )
+    assert paired.title == "Table 1, tiny scale, measured"
+    assert released.title == "Table 1, tiny scale, protocol released, measured"
+    added = [note for note in released.notes if note not in paired.notes]
+    assert len(added) == 1 and added[0].startswith("Each row in its method's own published configuration")
