@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -46,7 +46,7 @@ class Counts:
     """Costs of one row of a batch.
 
     Attributes:
-        parameters, trainable: of the transformer, and of its adapter.
+        parameters, trainable: of the frozen transformer, and of its adapter.
         distilled: whether guidance is an input, so that it costs no second forward.
         forward, backward: operations of the transformer with its adapter; forward without gradient costs the same.
         decode, encode: operations of decoding one image, and of embedding one prompt.
@@ -196,6 +196,11 @@ def count(shape: Shape) -> Counts:
         autoencoder=parameters(build(shape.weights, "vae")),
         encoders=sum(parameters(build(shape.weights, name)) for name in encoders),
     )
+
+
+def trained_whole(costs: Counts) -> Counts:
+    """The costs where every weight is trained: their gradients take as many operations as the forward."""
+    return replace(costs, parameters=0, trainable=costs.parameters, backward=costs.backward + costs.forward)
 
 
 @torch.no_grad()
