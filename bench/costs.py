@@ -1,23 +1,19 @@
 """What a run costs, from its settings alone: passes, operations, memory and disk. `bench.plan` prints it.
 
-Operations and activations of one image are counted on the meta device (`bench.counting`); how often a run makes one is
-counted here. The judges are left out: they are not the run's.
+Operations and activations of one image are counted on the meta device (`bench.counting`), how often a run makes one in
+`bench.passes`. The judges are left out: they are not the run's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-import torch
-
-from bench import prompts
 from bench.checkpoint import KEEP
 from bench.config import Backbone, Config, ConfigError, planned_updates
-from bench.counting import Counts, Shape, count
-from bench.experiments import GOLD, PROXIES, Row, find_row
+from bench.counting import Counts, Shape, count, trained_whole
+from bench.experiments import find_row
+from bench.passes import Passes, embedded, passes_of
 from bench.policy import DTYPES
-from bench.prompt_sets import SETS
 from bench.session import check_groups, recipe_of
 
 MEMORY = 149e9  # bytes of one H200: 139 GiB
@@ -38,9 +34,11 @@ class Plan:
     Attributes:
         images_rollout, images_evaluation: decoded images.
         forwards_*, backwards: rows through the transformer.
-        shared_embeddings: bytes of prompt embeddings on disk, one copy for the rows of a backbone and task; a training
-            set of unknown size is taken as large as what the run draws from it.
-        hours: GPU-hours at the stated utilisation, of all GPUs; while the first evaluates, the others wait.
+        shared_embeddings: bytes of prompt embeddings on disk: what the run draws for training and all of its evaluation
+            sets, each prompt once; at most that where a prompt file is yet to be made. The rows of a backbone share
+            what they have in common, those of a task all of it.
+        hours: GPU-hours at the stated utilisation, of all GPUs together, which share rollouts, updates and evaluations.
+            Left out: a GPU without a batch in the last round of an evaluation set repeats one.
     """
 
     row: str
@@ -74,28 +72,6 @@ class Plan:
         return sum(getattr(self, field.name) for field in fields(self) if field.name.startswith(prefix))
 
 
-@dataclass(frozen=True)
-class Passes:
-    """How often a run does what.
-
-    Attributes:
-        epoch: members of an epoch.
-        transitions: trained over the run, each once.
-        rollout: forwards of the velocity over the run.
-        prompts: embedded for training, an epoch's each once.
-        images: decoded for training; `finals` of each member.
-        evaluated: images of all evaluation points.
-    """
-
-    epoch: int = 0
-    transitions: int = 0
-    rollout: int = 0
-    prompts: int = 0
-    images: int = 0
-    finals: int = 0
-    evaluated: int = 0
-
-
 def shape_of(backbone: Backbone) -> Shape:
     """What the cost of one image depends on.
 
@@ -115,54 +91,12 @@ def shape_of(backbone: Backbone) -> Shape:
     )
 
 
-def prompts_in(path: Path, unknown: int = 0) -> int:
-    """How many prompts there are: in the file, or where it is yet to be made, in the public set it is made of.
-
-    Args:
-        unknown: what to say of a public set whose size is not known; 0 is no answer.
-
-    Raises:
-        PromptError: no answer.
-    """
-    name, _, split = path.stem.rpartition("_")
-    known = SETS[name].files.get(split) if name in SETS else None
-    listed = (known.lines or unknown) if known else 0
-    return listed if listed and not path.exists() else len(prompts.load(path))
-
-
-def evaluations(updates: int, every: int) -> int:
-    """Evaluation points of a run: before it, after every `every` updates, and at its end."""
-    return 1 + -(-updates // every)
-
-
-def passes_of(settings: Config, row: Row) -> Passes:
-    """Counts a run's rollouts, trained transitions and evaluations from its settings."""
-    updates, recipe, sampling = planned_updates(settings, row), recipe_of(settings, row), settings.sampling
-    wanted = settings.evaluation
-    points = evaluations(updates, wanted.every)
-    evaluated = points * prompts_in(Path(wanted.prompts)) * wanted.images_per_prompt
-    if recipe is None:
-        return Passes(evaluated=evaluated)
-    epochs = updates // settings.optim.updates_per_rollout
-    members, steps = sampling.groups * sampling.group_size, sampling.steps
-    cost, candidates = recipe.plan.cost(steps), torch.zeros(1, steps - 1)
-    return Passes(
-        epoch=members,
-        transitions=epochs * members * int(recipe.plan.mask(candidates).sum()),
-        rollout=round(epochs * members * cost.forwards),
-        prompts=epochs * sampling.groups,
-        images=epochs * members * cost.images,
-        finals=cost.images,
-        evaluated=evaluated,
-    )
-
-
 def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> Plan:
     """The costs of one run.
 
     Args:
         utilisation: share of `PEAK` that is reached, in (0, 1].
-        gpus: that share the run: its rollouts and updates, not its evaluations, which the first makes alone.
+        gpus: that share the run; they change the memory each needs, not the hours of all.
 
     Raises:
         ConfigError, RowError, PromptError, ArchitectureError: the settings do not fit together or name what is not.
@@ -172,7 +106,8 @@ def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> P
     row = find_row(settings.row)
     check_groups(settings, recipe_of(settings, row), gpus)
     backbone = settings.backbones[row.backbone]
-    costs, passes = count(shape_of(backbone)), passes_of(settings, row)
+    costs, passes, size = count(shape_of(backbone)), passes_of(settings, row), DTYPES[backbone.dtype].itemsize
+    costs = trained_whole(costs) if backbone.train == "full" else costs
     forwards = _forwards(settings, backbone, costs, passes)
     rollout, training, evaluation = _work(costs, passes, forwards)
     return Plan(
@@ -187,9 +122,9 @@ def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> P
         tflop_rollout=rollout,
         tflop_training=training,
         tflop_evaluation=evaluation,
-        hours=(rollout + training + gpus * evaluation) / (utilisation * PEAK) / 3600,
+        hours=(rollout + training + evaluation) / (utilisation * PEAK) / 3600,
         **forwards,
-        shared_embeddings=_embeddings(settings, row, costs, passes) if backbone.embeddings else 0,
+        shared_embeddings=embedded(settings, row) * costs.embedding * size if backbone.embeddings else 0,
         **_memory(settings, backbone, costs, passes, gpus),
         **_disk(settings, backbone, costs, passes),
     )
@@ -203,7 +138,7 @@ def _forwards(settings: Config, backbone: Backbone, costs: Counts, passes: Passe
     halves = _halves(backbone, costs)
     return {
         "forwards_rollout": halves * passes.rollout,
-        "forwards_training": halves * passes.transitions,
+        "forwards_training": halves * passes.transitions * (2 if settings.optim.kl_beta else 1),  # KL: the reference's
         "forwards_evaluation": halves * settings.evaluation.steps * passes.evaluated,
         "backwards": passes.transitions * (1 if backbone.cfg_detach else halves),
     }
@@ -221,28 +156,21 @@ def _memory(settings: Config, backbone: Backbone, costs: Counts, passes: Passes,
     halves = 1 if backbone.cfg_detach else _halves(backbone, costs)
     size = DTYPES[backbone.dtype].itemsize
     tensors = 3 * (settings.sampling.steps - 1) + passes.finals  # state, next, mean of each transition; what is decoded
-    trains = passes.epoch > 0
+    trains, shards = passes.epoch > 0, gpus if backbone.train == "full" else 1
     return {
         "bytes_weights": costs.parameters * size + costs.autoencoder * SINGLE,
         "bytes_encoders": 0 if backbone.embeddings else costs.encoders * size,
-        "bytes_optimizer": costs.trainable * SINGLE * (STATE_COPIES if trains else 2),  # a base: adapter and average
+        # A base has an adapter and its average.
+        "bytes_optimizer": -(-costs.trainable * SINGLE * (STATE_COPIES if trains else 2) // shards),
         "bytes_trajectories": -(-passes.epoch // gpus) * tensors * costs.latent * SINGLE,
         "bytes_activations": settings.optim.micro_batch * halves * costs.kept if trains else 0,
     }
 
 
-def _embeddings(settings: Config, row: Row, costs: Counts, passes: Passes) -> int:
-    files = prompts_in(Path(settings.evaluation.prompts))
-    if row.task:
-        files += prompts_in(Path(settings.tasks[row.task].prompts), unknown=passes.prompts)
-    return files * costs.embedding * DTYPES[settings.backbones[row.backbone].dtype].itemsize
-
-
 def _disk(settings: Config, backbone: Backbone, costs: Counts, passes: Passes) -> dict[str, int]:
     adapter = costs.trainable * SINGLE
-    scorers = len(PROXIES) + len(GOLD[settings.scale])
     return {
         "disk_checkpoints": adapter * (SAVED_COPIES * (KEEP + 1) + 1) if passes.epoch else 0,
         "disk_images": round(passes.evaluated * backbone.resolution**2 * PNG_BYTES),
-        "disk_scores": round(passes.evaluated * scorers * SCORE_BYTES),
+        "disk_scores": round(passes.scored * SCORE_BYTES),
     }

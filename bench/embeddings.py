@@ -1,8 +1,9 @@
-"""Prompt embeddings, computed once per prompt set and kept in a folder, so that no run holds the text encoders.
+"""Prompt embeddings, computed once and kept in a folder, so that no run holds or even reads the text encoders.
 
-A set is a folder named after its prompts, with a file for every few dozen of them; files are read row by row. A run
-is the same with and without them, to the bit where the encoders round alike at both batch shapes (bfloat16 on a GPU
-may not).
+A file holds a few dozen prompts in the order in which runs asked for them, and says which; a prompt is found by its
+text. So runs share what they have in common: the rows of a task all of it, a longer run or another seed what was drawn
+before. A run is the same with and without them, to the bit where the encoders round alike at both batch shapes
+(bfloat16 on a GPU may not).
 """
 
 from __future__ import annotations
@@ -10,100 +11,117 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from bench.policy import Conditioning, Policy, PolicyError, fingerprint
+from bench.policy import ENCODING, Conditioning, Policy, PolicyError, fingerprint
 
-FILE_PROMPTS = 64  # our choice: prompts in a file and in a forward; 110 MB of SD3.5-M in float16, 270 MB of FLUX.1-dev
-PARTS = ("text_encoder", "tokenizer")  # folders of a pipeline, by how their names begin, that make its embeddings
+FILE_PROMPTS = 64  # our choice: prompts in a file and in a forward; 110 MB of SD3.5-M in float16, 540 MB of FLUX.1-dev
 KEY = "made_from"  # one metadata key: safetensors writes several in random order
 
 
 class Stored:
     """The embeddings of prompts by their text, (n, L, J) and (n, E) on the CPU."""
 
-    def __init__(self, folder: Path, places: dict[str, tuple[Any, int]]) -> None:
+    def __init__(self, folder: Path, places: dict[str, tuple[str, int]]) -> None:
         self._folder, self._places = folder, places
 
     def __call__(self, prompts: list[str]) -> Conditioning:
-        missing = [text for text in prompts if text not in self._places]
+        missing = [text for text in prompts if digest(text) not in self._places]
         if missing:
             raise PolicyError(
-                f"{self._folder} holds no embedding of {missing[0]!r}; the text encoders have left memory"
+                f"{self._folder} holds no embedding of {missing[0]!r}; the text encoders are not in memory"
             )
-        tokens, pooled = ([self._row(text, name) for text in prompts] for name in ("tokens", "pooled"))
+        places = [self._places[digest(text)] for text in prompts]
+        files = {name: safe_open(self._folder / name, "pt") for name, _ in places}
+        rows = [(files[name].get_slice, row) for name, row in places]
+        tokens, pooled = ([part(key)[row : row + 1] for part, row in rows] for key in ("tokens", "pooled"))
         return Conditioning(torch.cat(tokens), torch.cat(pooled))
 
-    def _row(self, text: str, name: str) -> torch.Tensor:
-        file, row = self._places[text]
-        found: torch.Tensor = file.get_slice(name)[row : row + 1]
-        return found
 
-
-def attach(policy: Policy, weights: str, folder: Path, sets: Sequence[Sequence[str]]) -> None:
-    """Lets the policy read its embeddings from `folder` and frees its text encoders.
-
-    What is not there yet is computed first, by one process at a time; the empty prompt of guidance is always there.
+class Store:
+    """The folder of a backbone's embeddings, made by one pipeline's text encoders for one length and type.
 
     Args:
-        weights: where the policy's pipeline came from; its text encoders' hash goes into every file.
-        sets: the prompts of each set that the run will ask for.
-
-    Raises:
-        PolicyError: a file is damaged, or was made by other encoders, of other prompts, length or type.
+        weights: where the pipeline comes from; its text encoders' hash is in every file.
     """
-    made_from = {
-        "text encoders": fingerprint(weights, PARTS),
-        "text_tokens": policy.text_tokens,
-        "dtype": str(policy.dtype).removeprefix("torch."),
-    }
-    places: dict[str, tuple[Any, int]] = {}
-    for texts in ([""], *(list(dict.fromkeys(texts)) for texts in sets if texts)):
-        target = folder / digest(texts)
-        target.mkdir(parents=True, exist_ok=True)
-        with FileLock(target / ".lock"):
-            files = list(_files(target, texts))
-            for path, part in tqdm(files, desc="prompt embeddings", unit="file", mininterval=2, disable=len(files) < 2):
-                file = _provide(policy, path, part, made_from | {"prompts": digest(part)})
-                places |= {text: (file, row) for row, text in enumerate(part)}
-    policy.stored = Stored(folder, places)
-    _free_text_encoders(policy)
 
+    def __init__(self, folder: Path, weights: str, text_tokens: int, dtype: str) -> None:
+        self.folder, self._weights = folder, weights
+        self._made_from = {"text_tokens": text_tokens, "dtype": dtype}
 
-def digest(texts: Sequence[str]) -> str:
-    """Hash of the prompts in their order."""
-    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:16]
+    def lacking(self, texts: Iterable[str]) -> list[str]:
+        """Those of the prompts, and of the empty one of guidance, that are not stored, each once.
 
+        All of them where the text encoders were never downloaded: what is stored cannot be told to be theirs.
 
-def _files(target: Path, texts: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    count = -(-len(texts) // FILE_PROMPTS)
-    # Equal parts: kernels for a single row round differently.
-    for number, part in enumerate(np.array_split(np.arange(len(texts)), count), start=1):
-        yield target / f"{number:05d}-of-{count:05d}.safetensors", [texts[i] for i in part]
+        Raises:
+            PolicyError: a file is damaged, or was made by other encoders, for another length or type.
+        """
+        wanted = list(dict.fromkeys(["", *texts]))
+        encoders = fingerprint(self._weights, ENCODING)
+        places = self._places({"text encoders": encoders} | self._made_from) if encoders else {}
+        return [text for text in wanted if digest(text) not in places]
 
+    def fill(self, policy: Policy, texts: list[str]) -> Stored:
+        """Computes with the policy's text encoders what is lacking, one process at a time.
 
-def _provide(policy: Policy, path: Path, texts: list[str], wanted: dict[str, Any]) -> Any:
-    """The opened file of these prompts, computed where there is none."""
-    if not path.exists():
+        Raises:
+            PolicyError: as `lacking`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            made_from = {"text encoders": fingerprint(self._weights, ENCODING)} | self._made_from
+            parts = _parts(self.lacking(texts))
+            for part in tqdm(parts, desc="prompt embeddings", unit="file", mininterval=2, disable=len(parts) < 2):
+                self._write(policy, part, made_from)
+            return Stored(self.folder, self._places(made_from))
+
+    def _places(self, made_from: dict[str, Any]) -> dict[str, tuple[str, int]]:
+        """File and row of each stored prompt's digest."""
+        files = {path: _described(path, made_from) for path in sorted(self.folder.glob("*.safetensors"))}
+        return {prompt: (path.name, row) for path, listed in files.items() for row, prompt in enumerate(listed)}
+
+    def _write(self, policy: Policy, texts: list[str], made_from: dict[str, Any]) -> None:
+        listed = [digest(text) for text in texts]
+        # One shape for every forward, so that a prompt's embedding does not depend on what is computed beside it; the
+        # empty prompt alone, as a run without stored embeddings computes it.
+        filled = texts if texts == [""] else texts + texts[:1] * (FILE_PROMPTS - len(texts))
         with torch.no_grad():
-            made = policy.encode_now(texts)
-        tensors = {"tokens": made.tokens.cpu().contiguous(), "pooled": made.pooled.cpu().contiguous()}
+            made = policy.encode_now(filled)
+        tensors = {"tokens": made.tokens, "pooled": made.pooled}
+        kept = {name: tensor[: len(texts)].cpu().contiguous() for name, tensor in tensors.items()}
+        path = self.folder / f"{digest(' '.join(listed))}.safetensors"
         partial = path.with_suffix(".partial")
-        save_file(tensors, partial, metadata={KEY: json.dumps(wanted, sort_keys=True)})
+        save_file(kept, partial, metadata={KEY: json.dumps(made_from | {"prompts": listed}, sort_keys=True)})
         partial.rename(path)
+
+
+def digest(text: str) -> str:
+    """What a prompt is found by."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _parts(texts: list[str]) -> list[list[str]]:
+    others = [text for text in texts if text]
+    parts = [others[start : start + FILE_PROMPTS] for start in range(0, len(others), FILE_PROMPTS)]
+    return [[""], *parts] if "" in texts else parts
+
+
+def _described(path: Path, wanted: dict[str, Any]) -> list[str]:
+    """The digests of a file's prompts, row by row."""
     try:
-        file = safe_open(path, "pt")
-        found = json.loads((file.metadata() or {})[KEY])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        with safe_open(path, "pt") as file:
+            found = json.loads((file.metadata() or {})[KEY])
+        listed: list[str] = found["prompts"]
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
         raise PolicyError(f"prompt embeddings {path} cannot be read ({error!r}); delete the file") from error
     for name, value in wanted.items():
         if found.get(name) != value:
@@ -111,10 +129,11 @@ def _provide(policy: Policy, path: Path, texts: list[str], wanted: dict[str, Any
                 f"prompt embeddings {path} were made with {name} {found.get(name)}, this run has {value}; delete "
                 f"{path.parent} or name another folder as the backbone's embeddings"
             )
-    return file
+    return listed
 
 
-def _free_text_encoders(policy: Policy) -> None:
+def free_text_encoders(policy: Policy) -> None:
+    """Lets the policy's text encoders leave memory."""
     for name in [name for name in policy.pipe.components if name.startswith("text_encoder")]:
         setattr(policy.pipe, name, None)
     gc.collect()

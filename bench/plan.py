@@ -32,7 +32,7 @@ images     sampled for training and for evaluation
 forwards   rows through the transformer, of which true CFG needs two: rollout, training and evaluation
 TFLOP      counted on the meta device, adapter in place, attention fused; decoding and prompts are in it, judges not
 GPU-h      TFLOP / ({share:g} of {peak:g} TFLOP/s, one H200 in half precision; published runs reach 0.12 to 0.25);
-           GPUs: {gpus}; while the first evaluates, the others wait and are counted
+           GPUs: {gpus}, which share rollouts, updates and evaluations; while the first judges, the others wait
 GB a GPU   frozen weights; {copies} float32 copies of the adapter (AdamW, average, gradients); an epoch's trajectories,
            shared by the GPUs; what a micro-batch's forward keeps; without the judges, a decoding and the allocator
 disk       {kept} checkpoints and one being written, the final adapter, scores, and {png:g} bytes a pixel of PNG"""
@@ -102,8 +102,8 @@ def warnings(plans: Sequence[Plan]) -> list[str]:
     slow = sorted({each.row for each in plans if each.scale == "paper" and each.dtype == "float32"})
     largest = max(each.shared_embeddings for each in plans)
     found = {
-        f"beside that up to {largest / 1e9:,.0f} GB of prompt embeddings on disk, one copy for the rows of a backbone "
-        "and task; the backbone's embeddings=null keeps none": largest > 1e9,
+        f"beside that up to {largest / 1e9:,.0f} GB of prompt embeddings on disk, one copy for all rows of a backbone; "
+        "the backbone's embeddings=null keeps none": largest > 1e9,
         f"more than the {MEMORY / 1e9:.0f} GB of one H200: {', '.join(large)}; "
         "lower optim.micro_batch, add GPUs, or set the backbone's dtype, checkpointing or embeddings": large,
         f"weights in float32, so more hours than these: {', '.join(slow)}": slow,
@@ -124,7 +124,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print data")
     share = f"share of {PEAK:g} TFLOP/s that is reached (default: {UTILISATION:g})"
     parser.add_argument("--utilisation", type=float, default=UTILISATION, help=share)
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a run's trajectories (default: 1)")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a run (default: 1)")
     return parser.parse_args(arguments)
 
 

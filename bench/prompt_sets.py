@@ -36,7 +36,7 @@ class PromptFile:
     Attributes:
         path: below `SOURCE`.
         sha256: of its bytes; empty where the file was not at hand.
-        lines: how many prompts it lists, repetitions counted.
+        lines, different: how many prompts it lists, repetitions counted and, where there are any, without.
         blob: its git object id at the pinned commit, which decides where there is no sha256.
     """
 
@@ -44,6 +44,7 @@ class PromptFile:
     sha256: str = ""
     lines: int | None = None
     blob: str = ""
+    different: int | None = None
 
     @property
     def identity(self) -> str:
@@ -116,6 +117,7 @@ SETS = {
                 "geneval/test_metadata.jsonl",
                 "cec4b24b9fee7bac21c8f787054ecc8dc9ff831674037713a4cd35e0f0a74a28",
                 2212,
+                different=553,
             ),
         },
     ),
@@ -126,6 +128,7 @@ SETS = {
                 "drawbench/test.txt",
                 "9006b98feabb94b28a2bc0c88de42fd4f31a9ec3c2a19e308a02c5385b7172f0",
                 1000,
+                different=200,
             )
         },
     ),
@@ -206,8 +209,7 @@ def _rows(file: PromptFile, content: bytes) -> list[dict[str, Any]]:
     lines = [line for line in content.decode("utf-8").split("\n") if line.strip()]
     if not file.path.endswith(".jsonl"):
         return [{"prompt": line.strip(), "target": None} for line in lines]
-    objects = [json.loads(line) for line in lines]
-    return [{"prompt": each.pop("prompt").strip(), "target": each} for each in objects]
+    return [{"prompt": each.pop("prompt").strip(), "target": each} for each in map(json.loads, lines)]
 
 
 def hint(path: Path) -> str:

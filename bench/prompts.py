@@ -72,10 +72,21 @@ def of_epoch(prompts: list[Prompt], count: int, seed: int, epoch: int) -> list[P
         PromptError: the file has fewer prompts than an epoch needs.
     """
     order = generator(Coordinates(seed, "prompts", epoch)).permutation(len(prompts))
-    different = list({prompts[i].id: prompts[i] for i in order}.values())
-    if count > len(different):
-        raise PromptError(f"an epoch needs {count} different prompts and the file has {len(different)}; lower groups")
-    return different[:count]
+    different: dict[str, Prompt] = {}
+    for i in order:
+        different.setdefault(prompts[i].id, prompts[i])
+        if len(different) == count:
+            return list(different.values())
+    raise PromptError(f"an epoch needs {count} different prompts and the file has {len(different)}; lower groups")
+
+
+def of_run(prompts: list[Prompt], count: int, seed: int, epochs: int) -> list[Prompt]:
+    """The prompts of every epoch in their order, `count` each: a longer run begins with those of a shorter one.
+
+    Raises:
+        PromptError: as `of_epoch`.
+    """
+    return [prompt for epoch in range(epochs) for prompt in of_epoch(prompts, count, seed, epoch)]
 
 
 def fingerprint(prompts: list[Prompt]) -> str:

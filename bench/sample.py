@@ -1,9 +1,16 @@
-"""Evaluation: fixed prompts and seeds, deterministic sampler, an image set, and what every judge says of it."""
+"""Evaluation: fixed prompts and seeds, deterministic sampler, image sets, and what every judge says of them.
+
+The gold set is what the golds score. A proxy may have a set of its own, on which it alone is scored.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,15 +18,103 @@ import torch
 
 import gold_metrics
 from baselines.sde import ode_step
-from bench import noise, rewards
-from bench.config import Config, Evaluation
+from bench import noise, prompts, rewards
+from bench.config import Config, ConfigError, Evaluation
 from bench.experiments import GOLD, PROXIES
 from bench.noise import Coordinates
 from bench.policy import Policy
-from bench.prompts import Prompt
+from bench.prompts import Prompt, PromptError
+from bench.ranks import Ranks
 from gold_metrics import image_set
 from gold_metrics.judging import mean
-from gold_metrics.scorer import Entry, Scorer
+from gold_metrics.scorer import Entry, Picture, Scorer
+
+if TYPE_CHECKING:
+    from bench.session import Session
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Prompts whose images are judged by the same scorers.
+
+    Attributes:
+        proxy: whose own set it is; empty for the gold set.
+    """
+
+    proxy: str
+    prompts: list[Prompt]
+    images_per_prompt: int
+
+    def entries(self) -> list[Entry]:
+        """The manifest: member by member, in each the prompts in their order."""
+        members = range(self.images_per_prompt)
+        return [
+            Entry(f"{p.id}-{member}.png", "", p.id, p.text, member, p.target)
+            for member in members
+            for p in self.prompts
+        ]
+
+    def batches(self, size: int) -> list[tuple[int, list[Prompt]]]:
+        """(member, at most `size` prompts) of each forward pass, in the order of the entries."""
+        parts = [self.prompts[start : start + size] for start in range(0, len(self.prompts), size)]
+        return [(member, part) for member in range(self.images_per_prompt) for part in parts]
+
+
+def load_sets(settings: Evaluation) -> list[EvaluationSet]:
+    """The gold set, and the proxies' own sets in the order of the table's columns.
+
+    Raises:
+        ConfigError: a set for what is no proxy, or without images.
+        PromptError: a prompt file cannot be used.
+    """
+    unknown = sorted(set(settings.proxies) - set(PROXIES))
+    if unknown:
+        raise ConfigError(f"evaluation.proxies names {', '.join(unknown)}; the proxies are {', '.join(PROXIES)}")
+    asked = [("", settings.prompts, settings.images_per_prompt)]
+    owned = [(name, settings.proxies[name]) for name in PROXIES if name in settings.proxies]
+    asked += [(name, own.prompts, own.images_per_prompt) for name, own in owned]
+    for name, _, images in asked:
+        if images < 1:
+            where = f"evaluation{'.proxies.' * bool(name)}{name}.images_per_prompt"
+            raise ConfigError(f"{where} must be at least 1, found {images}")
+    return [EvaluationSet(name, prompts.load(Path(path)), images) for name, path, images in asked]
+
+
+def fingerprint(sets: Sequence[EvaluationSet]) -> str:
+    """Hash of all sets; of the gold set alone, that of its prompts."""
+    gold, *others = sets
+    if not others:
+        return prompts.fingerprint(gold.prompts)
+    parts = [[each.proxy, each.images_per_prompt, prompts.fingerprint(each.prompts)] for each in others]
+    return hashlib.sha256(json.dumps([prompts.fingerprint(gold.prompts), *parts]).encode()).hexdigest()[:16]
+
+
+def due(sets: Sequence[EvaluationSet], task: str, last: bool) -> list[EvaluationSet]:
+    """The sets of one evaluation point: the gold set and the own proxy's for the curve, all of them at the end."""
+    return [each for each in sets if last or each.proxy in ("", task)]
+
+
+def judges(settings: Config) -> list[Scorer]:
+    """The proxies and the gold scorers of a scale, in the order of the table's columns."""
+    scale, options = settings.scale, settings.judges
+    golds = [rewards.full_size(name, options.get(name, {})) for name in GOLD[scale]]
+    return [rewards.load(task, scale, options) for task in PROXIES] + golds
+
+
+def judges_of(wanted: EvaluationSet, sets: Sequence[EvaluationSet], scorers: Sequence[Scorer]) -> list[Scorer]:
+    """Who of `scorers` judges the set: its own proxy alone; the gold set, all that have no set of their own.
+
+    Raises:
+        PromptError: the proxy has nothing to judge in its own set.
+    """
+    owners = {each.proxy for each in sets}
+    found = [scorer for scorer in scorers if (scorer.name if scorer.name in owners else "") == wanted.proxy]
+    if wanted.proxy and found and not any(scorer.fits(entry) for scorer in found for entry in wanted.entries()):
+        raise PromptError(
+            f"no prompt of evaluation.proxies.{wanted.proxy} is for the proxy {wanted.proxy}, of {len(wanted.prompts)} "
+            f"prompts like {wanted.prompts[0].text!r}; name a file with its targets"
+        )
+    return found
 
 
 @torch.no_grad()
@@ -35,22 +130,32 @@ def images(policy: Policy, prompts: Sequence[Prompt], seed: int, member: int, st
     return policy.decode(latents)
 
 
-def write(policy: Policy, prompts: Sequence[Prompt], seed: int, settings: Evaluation, folder: Path) -> None:
-    """Samples `settings.images_per_prompt` images of each prompt into the image set `folder`."""
-    pictures, entries = [], []
-    size = settings.micro_batch
-    for member in range(settings.images_per_prompt):
-        for part in (prompts[start : start + size] for start in range(0, len(prompts), size)):
-            pictures += list(images(policy, part, seed, member, settings.steps))
-        entries += [Entry(f"{p.id}-{member}.png", "", p.id, p.text, member, p.target) for p in prompts]
-    image_set.write(folder, pictures, entries)
+def write(policy: Policy, wanted: EvaluationSet, seed: int, settings: Evaluation, folder: Path, ranks: Ranks) -> None:
+    """Samples the set's images on all ranks, whole batches each, into the image set `folder`; the first rank writes.
+
+    The images do not depend on the number of ranks, to the bit: a batch is the same wherever it is made.
+    """
+    # One forward a step for each batch, as the ranks of a sharded transformer need equally many.
+    size = min(settings.micro_batch, policy.rows or settings.micro_batch)
+    listed, pictures = wanted.batches(size), list[Picture]()
+    for start in range(0, len(listed), ranks.count):
+        pictures += _round(policy, listed[start : start + ranks.count], seed, settings.steps, ranks)
+
+    def finish() -> None:
+        image_set.write(folder, pictures, wanted.entries())
+
+    ranks.decide(finish)
 
 
-def judges(settings: Config) -> list[Scorer]:
-    """The proxies and the gold scorers of a scale, in the order of the table's columns."""
-    scale, options = settings.scale, settings.judges
-    golds = [rewards.full_size(name, options.get(name, {})) for name in GOLD[scale]]
-    return [rewards.load(task, scale, options) for task in PROXIES] + golds
+def _round(
+    policy: Policy, listed: list[tuple[int, list[Prompt]]], seed: int, steps: int, ranks: Ranks
+) -> list[Picture]:
+    """A batch by each rank; on the first rank the images of all, in order."""
+    made: list[Picture] = []
+    # A rank that is left without a batch repeats one: a sharded transformer needs every rank in each forward pass.
+    member, part = listed[min(ranks.index, len(listed) - 1)]
+    ranks.attempt(lambda: made.extend(images(policy, part, seed, member, steps)))
+    return ranks.collect(made if ranks.index < len(listed) else [])
 
 
 def judge(folder: Path, scorers: Sequence[Scorer], out: Path, run: str, step: int) -> dict[str, float]:
@@ -73,17 +178,21 @@ def means(frame: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def evaluate(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    seed: int,
-    settings: Evaluation,
-    folder: Path,
-    update: int,
-    scorers: Sequence[Scorer],
-) -> dict[str, float]:
-    """One evaluation point of the run in `folder`: leaves images and scores there, returns the means as metrics."""
+def evaluate(session: Session) -> dict[str, float]:
+    """One evaluation point: leaves image sets and scores in the run's folder, returns the means as metrics."""
+    sets, last = session.evaluation_sets, session.state.update == session.updates
+    found: dict[str, float] = {}
+    for wanted in due(sets, session.row.task, last):
+        found |= _evaluate_set(session, wanted)
+    return found
+
+
+def _evaluate_set(session: Session, wanted: EvaluationSet) -> dict[str, float]:
+    """Images of all ranks by the averaged weights, judged by the first."""
+    run, update, settings = session.record.folder, session.state.update, session.config
     name = f"update-{update:06d}"
-    write(policy, prompts, seed, settings, folder / "images" / name)
-    scores = folder / "scores" / f"{name}.parquet"
-    return judge(folder / "images" / name, scorers, scores, f"{folder.parent.name}-{folder.name}", update)
+    folder, scores = run / "images" / wanted.proxy / name, run / "scores" / wanted.proxy / f"{name}.parquet"
+    with session.state.ema.swapped_in():
+        write(session.policy, wanted, settings.seed, settings.evaluation, folder, session.ranks)
+    scorers = judges_of(wanted, session.evaluation_sets, session.scorers)
+    return session.ranks.decide(lambda: judge(folder, scorers, scores, f"{run.parent.name}-{run.name}", update))

@@ -1,4 +1,4 @@
-"""Stored prompt embeddings change no number, free the text encoders and are never taken from other encoders."""
+"""Stored prompt embeddings change no number, spare the text encoders and are never taken from other encoders."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from bench_runs import PROMPTS, settings
+from safetensors import safe_open
 
-from bench import config, embeddings, prompts, train
-from bench.embeddings import attach
-from bench.policy import Policy, PolicyError, load
+from bench import config, loading, policy, prompts, train
+from bench.costs import plan
+from bench.embeddings import Store, Stored, free_text_encoders
+from bench.experiments import find_row
+from bench.policy import Policy, PolicyError
 from bench.ranks import Ranks
 from bench.session import prepare
 
@@ -22,8 +25,17 @@ RECORDS = ("metrics.jsonl", "diagnostics.jsonl", "lora/pytorch_lora_weights.safe
 TEXTS = [prompt.text for prompt in prompts.load(PROMPTS / "text.jsonl")]  # 97 prompts: two files of unequal length
 
 
-def policy_of(backbone: str, weights: Path | None = None, text_tokens: int = 10, dtype: str = "float32") -> Policy:
-    return load(str(weights or WEIGHTS / backbone), 32, text_tokens, 4.5, dtype=dtype)
+def policy_of(backbone: str, dtype: str = "float32") -> Policy:
+    return policy.load(str(WEIGHTS / backbone), 32, 10, 4.5, dtype=dtype)
+
+
+def store_of(folder: Path, weights: Path = WEIGHTS / "sd3", text_tokens: int = 10, dtype: str = "float32") -> Store:
+    return Store(folder, str(weights), text_tokens, dtype)
+
+
+def sizes(folder: Path) -> list[int]:
+    """Prompts in each file."""
+    return sorted(len(safe_open(path, "pt").get_tensor("pooled")) for path in folder.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(("row", "guidance"), [("sd3_guard_text", 4.5), ("flux_guard_text", 3.5)])
@@ -32,66 +44,125 @@ def test_a_run_is_the_same_with_and_without_stored_embeddings(row: str, guidance
     # Four prompts an epoch: below that a CPU kernel rounds a projection in another way.
     asked = (f"{name}.guidance={guidance}", "updates=2", "sampling.groups=4")
     without = train.run(settings(row, tmp_path, *asked))
-    more = (f"{name}.embeddings={tmp_path}/embeddings", f"runs={tmp_path}/stored")
-    stored = train.run(settings(row, tmp_path, *asked, *more))
-    for record in RECORDS:
-        assert (without / record).read_bytes() == (stored / record).read_bytes(), record
+    for runs in ("made", "read"):
+        more = (f"{name}.embeddings={tmp_path}/embeddings", f"runs={tmp_path}/{runs}")
+        stored = train.run(settings(row, tmp_path, *asked, *more))
+        for record in RECORDS:
+            assert (without / record).read_bytes() == (stored / record).read_bytes(), record
 
 
 @pytest.mark.parametrize("backbone", ["sd3", "flux"])
 def test_stored_rows_are_the_encoders_own_in_any_order(backbone: str, tmp_path: Path) -> None:
-    policy = policy_of(backbone)
-    fresh = policy.encode(TEXTS)
-    attach(policy, str(WEIGHTS / backbone), tmp_path, [TEXTS])
+    made = policy_of(backbone)
+    fresh = made.encode(TEXTS)
+    stored = store_of(tmp_path, WEIGHTS / backbone).fill(made, TEXTS)
     order = torch.randperm(len(TEXTS), generator=torch.Generator().manual_seed(0))
-    stored = policy.encode([TEXTS[i] for i in order])
-    assert torch.equal(stored.tokens, fresh.tokens[order])
-    assert torch.equal(stored.pooled, fresh.pooled[order])
-    sizes = sorted(len(list(folder.glob("*.safetensors"))) for folder in tmp_path.iterdir())
-    assert sizes == [1, 2]  # the empty prompt, and 97 prompts in files of at most 64
+    found = stored([TEXTS[i] for i in order])
+    assert torch.equal(found.tokens, fresh.tokens[order])
+    assert torch.equal(found.pooled, fresh.pooled[order])
+    assert sizes(tmp_path) == [1, 33, 64]  # the empty prompt, and 97 prompts in files of at most 64
+
+
+def test_only_what_was_never_asked_for_is_computed_and_beside_what_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = policy_of("sd3"), list[list[str]]()
+    own = made.encode_now
+    monkeypatch.setattr(made, "encode_now", lambda texts: asked.append(texts) or own(texts))
+    store = store_of(tmp_path / "grown")
+    for texts in (TEXTS[:1], TEXTS[:1], TEXTS[:3], TEXTS):
+        stored = store.fill(made, texts)
+    assert [list(dict.fromkeys(texts)) for texts in asked] == [[""], TEXTS[:1], TEXTS[1:3], TEXTS[3:67], TEXTS[67:]]
+    at_once = store_of(tmp_path / "at_once").fill(made, TEXTS)
+    assert torch.equal(stored(TEXTS).tokens, at_once(TEXTS).tokens)
+    assert torch.equal(stored(TEXTS).pooled, at_once(TEXTS).pooled)
 
 
 def test_the_text_encoders_leave_memory(tmp_path: Path) -> None:
-    policy = policy_of("sd3")
-    encoders = [weakref.ref(encoder) for encoder in policy.text_encoders()]
+    made = policy_of("sd3")
+    encoders = [weakref.ref(encoder) for encoder in made.text_encoders()]
     assert len(encoders) == 3
-    attach(policy, str(WEIGHTS / "sd3"), tmp_path, [TEXTS[:4]])
+    free_text_encoders(made)
     gc.collect()
     assert [encoder() for encoder in encoders] == [None] * 3
-    assert policy.text_encoders() == []
-    assert policy.pipe.text_encoder_3 is None
+    assert made.text_encoders() == []
 
 
-def test_a_second_run_reads_what_the_first_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = settings("sd3_flow_text", tmp_path, f"backbones.sd3.embeddings={tmp_path}/embeddings")
-    first = prepare(asked, Ranks())
+@pytest.mark.parametrize("backbone", ["sd3", "flux"])
+def test_a_run_whose_embeddings_are_there_never_reads_the_text_encoders(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
 
-    def refuse(self: Policy, texts: list[str]) -> None:
-        raise AssertionError(f"encoded again: {texts}")
+    asked = settings(f"{backbone}_guard_text", tmp_path, f"backbones.{backbone}.embeddings={tmp_path}/embeddings")
+    first, loaded = prepare(asked, Ranks()), list[type]()
 
-    monkeypatch.setattr("bench.sd3.SD3Policy.encode_now", refuse)
+    def refuse(kind: type, *args: object, **given: object) -> None:
+        loaded.append(kind)
+        raise AssertionError(f"{kind.__name__} was loaded")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(refuse))
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "from_pretrained", classmethod(refuse))
     second = prepare(asked, Ranks())
-    for listed in (first.train_prompts, first.eval_prompts):
-        texts = [prompt.text for prompt in listed]
-        assert torch.equal(first.policy.encode(texts).tokens, second.policy.encode(texts).tokens)
+    assert loaded == [] and second.policy.text_encoders() == []
+    texts = [prompt.text for prompt in first.evaluation_sets[0].prompts]
+    assert torch.equal(first.policy.encode(texts).tokens, second.policy.encode(texts).tokens)
     second.policy.encode([""])
+    longer = settings(f"{backbone}_guard_text", tmp_path, f"backbones.{backbone}.embeddings={tmp_path}/embeddings")
+    longer.updates = 40
+    with pytest.raises(AssertionError, match="was loaded"):
+        prepare(longer, Ranks())
+
+
+def test_a_rank_that_does_not_compute_loads_no_text_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = settings("sd3_guard_text", tmp_path, f"backbones.sd3.embeddings={tmp_path}/embeddings")
+    own, wanted = policy.load, list[bool]()
+
+    def spy(*args: object, text_encoders: bool, **given: object) -> Policy:
+        wanted.append(text_encoders)
+        return own(*args, text_encoders=text_encoders, **given)  # type: ignore[arg-type]
+
+    class Second(Ranks):
+        first = False
+
+        def decide(self, question: object) -> object:
+            return answers.pop(0)
+
+    answers = [True, Stored(tmp_path, {})]  # something is lacking; what the first rank has filled
+    monkeypatch.setattr(policy, "load", spy)
+    texts = loading.texts_of(asked, find_row(asked.row), prompts.load(PROMPTS / "text.jsonl"), [])
+    for ranks in (Second(), Ranks()):
+        loading.load(asked, find_row(asked.row), ranks, texts)
+    assert wanted == [False, True]
+
+
+def test_what_is_stored_is_what_a_run_draws_and_is_evaluated_on_and_what_was_planned(tmp_path: Path) -> None:
+    asked = settings("sd3_guard_pickscore", tmp_path, f"backbones.sd3.embeddings={tmp_path}/embeddings")
+    made = prepare(asked, Ranks())
+    drawn = {p.text for epoch in (0, 1) for p in prompts.of_epoch(made.train_prompts, 2, 0, epoch)}
+    wanted = drawn | {prompt.text for prompt in made.evaluation_sets[0].prompts}
+    assert len(wanted) < 9 < len(made.train_prompts) == 636
+    assert sizes(tmp_path / "embeddings") == [1, len(wanted)]
+    rows = made.policy.encode(sorted(wanted | {""}))
+    kept = sum(tensor.numel() * tensor.element_size() for tensor in (rows.tokens, rows.pooled))
+    assert plan(asked).shared_embeddings == kept
 
 
 def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy, encoded = policy_of("sd3"), list[int]()
-    own = policy.encode_now
+    made, encoded = policy_of("sd3"), list[int]()
+    own = made.encode_now
 
     def once(texts: list[str]) -> object:
-        encoded.append(len(texts))
+        encoded.append(len(set(texts)))
         if len(encoded) == 3:
             raise KeyboardInterrupt
         return own(texts)
 
-    monkeypatch.setattr(policy, "encode_now", once)
+    monkeypatch.setattr(made, "encode_now", once)
     with pytest.raises(KeyboardInterrupt):
-        attach(policy, str(WEIGHTS / "sd3"), tmp_path, [TEXTS])
-    attach(policy, str(WEIGHTS / "sd3"), tmp_path, [TEXTS])
-    assert encoded == [1, 49, 48, 48]
+        store_of(tmp_path).fill(made, TEXTS)
+    store_of(tmp_path).fill(made, TEXTS)
+    assert encoded == [1, 64, 33, 33]
 
 
 def changed_copy(folder: Path, part: str) -> Path:
@@ -105,19 +176,18 @@ def changed_copy(folder: Path, part: str) -> Path:
 @pytest.mark.parametrize("part", ["text_encoder_2/model.safetensors", "tokenizer_3/tokenizer.json"])
 def test_embeddings_of_another_encoder_are_refused(part: str, tmp_path: Path) -> None:
     stored = tmp_path / "stored"
-    attach(policy_of("sd3"), str(WEIGHTS / "sd3"), stored, [TEXTS[:4]])
-    policy, other = policy_of("sd3"), changed_copy(tmp_path / "other", part)
+    store_of(stored).fill(policy_of("sd3"), TEXTS[:4])
+    other = store_of(stored, changed_copy(tmp_path / "other", part))
     with pytest.raises(PolicyError, match=r"were made with text encoders \w{16}, this run has \w{16}; delete") as error:
-        attach(policy, str(other), stored, [TEXTS[:4]])
+        other.lacking(TEXTS[:4])
     assert "\n" not in str(error.value)
-    assert len(policy.text_encoders()) == 3
 
 
 def test_another_transformer_may_share_embeddings(tmp_path: Path) -> None:
     stored = tmp_path / "stored"
-    attach(policy_of("sd3"), str(WEIGHTS / "sd3"), stored, [TEXTS[:4]])
+    store_of(stored).fill(policy_of("sd3"), TEXTS[:4])
     other = changed_copy(tmp_path / "other", "transformer/diffusion_pytorch_model.safetensors")
-    attach(policy_of("sd3", other), str(other), stored, [TEXTS[:4]])
+    assert store_of(stored, other).lacking(TEXTS[:5]) == TEXTS[4:5]
 
 
 @pytest.mark.parametrize(
@@ -128,17 +198,23 @@ def test_another_transformer_may_share_embeddings(tmp_path: Path) -> None:
     ],
 )
 def test_embeddings_of_another_length_or_type_are_refused(changes: dict, words: str, tmp_path: Path) -> None:
-    attach(policy_of("flux"), str(WEIGHTS / "flux"), tmp_path, [TEXTS[:4]])
+    store_of(tmp_path).fill(policy_of("sd3"), TEXTS[:4])
     with pytest.raises(PolicyError, match=words):
-        attach(policy_of("flux", **changes), str(WEIGHTS / "flux"), tmp_path, [TEXTS[:4]])
+        store_of(tmp_path, **changes).lacking(TEXTS[:4])
+
+
+def test_of_encoders_that_were_never_downloaded_nothing_is_taken_for_stored(tmp_path: Path) -> None:
+    store_of(tmp_path).fill(policy_of("sd3"), TEXTS[:4])
+    assert store_of(tmp_path, Path("nobody/nothing")).lacking(TEXTS[:2]) == ["", *TEXTS[:2]]
 
 
 def test_a_damaged_file_and_a_prompt_that_is_not_stored_are_named(tmp_path: Path) -> None:
-    policy = policy_of("sd3")
-    attach(policy, str(WEIGHTS / "sd3"), tmp_path, [TEXTS[:4]])
+    stored = store_of(tmp_path).fill(policy_of("sd3"), TEXTS[:4])
     with pytest.raises(PolicyError, match=r"holds no embedding of 'a unicorn'"):
-        policy.encode([TEXTS[0], "a unicorn"])
-    path = tmp_path / embeddings.digest(TEXTS[:4]) / "00001-of-00001.safetensors"
+        stored([TEXTS[0], "a unicorn"])
+    path = max(tmp_path.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(PolicyError, match=r"00001-of-00001\.safetensors cannot be read .*; delete the file"):
-        attach(policy_of("sd3"), str(WEIGHTS / "sd3"), tmp_path, [TEXTS[:4]])
+    with pytest.raises(PolicyError, match=rf"{path.name} cannot be read .*; delete the file"):
+        store_of(tmp_path).lacking(TEXTS[:4])
+    path.unlink()
+    assert store_of(tmp_path).lacking(TEXTS[:4]) == TEXTS[:4]

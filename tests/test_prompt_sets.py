@@ -161,7 +161,8 @@ def test_a_file_that_the_server_lacks_is_named(sets: object, served: Path, tmp_p
 
 def test_every_prompt_file_of_the_paper_scale_is_one_that_get_makes() -> None:
     conf = OmegaConf.load(Path(bench.__file__).parent / "conf" / "scale" / "paper.yaml")
-    wanted = {conf.evaluation.prompts, *(task.prompts for task in conf.tasks.values())}
+    proxies = conf.evaluation.proxies
+    wanted = {conf.evaluation.prompts, *(each.prompts for each in [*conf.tasks.values(), *proxies.values()])}
     made = {f"prompts/{name}_{split}.jsonl" for name, each in SETS.items() for split in each.files}
     assert wanted <= made
     assert {task: Path(each.prompts).stem for task, each in conf.tasks.items()} == {
@@ -169,6 +170,11 @@ def test_every_prompt_file_of_the_paper_scale_is_one_that_get_makes() -> None:
         "pickscore": "pickscore_train",
         "text": "ocr_train",
     }
+    judged = {proxy: (Path(each.prompts).stem, each.images_per_prompt) for proxy, each in proxies.items()}
+    assert judged == {"geneval": ("geneval_test", 4), "text": ("ocr_test", 1)}
+    for proxy, (stem, images) in judged.items():
+        file = SETS[stem.split("_")[0]].files["test"]
+        assert (file.different or file.lines or 0) * images == file.lines, proxy  # as often as the published file
 
 
 def test_a_prompt_file_that_get_makes_and_is_missing_says_so(tmp_path: Path) -> None:
