@@ -2,15 +2,17 @@
 PYTHON ?= python3
 SCALE ?= tiny
 SEED ?= 0
-RUNS := runs/$(SCALE)
-OUT := out/$(SCALE)
+PROTOCOL ?= paired
+STUDY := $(SCALE)$(if $(filter released,$(PROTOCOL)),_released)
+RUNS := runs/$(STUDY)
+OUT := out/$(STUDY)
 BIN := .venv/bin
 TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation figures test lint ui
+.PHONY: setup table1 ablation extra figures test lint ui perf
 
 setup: .venv/.fresh
 
@@ -24,11 +26,15 @@ setup: .venv/.fresh
 	touch $@
 
 table1: setup  ## train, judge and print the 13 rows; FORCE=1 repeats finished ones
-	$(BIN)/python -m bench.suite table1 scale=$(SCALE) seed=$(SEED)
+	$(BIN)/python -m bench.suite table1 scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
 	$(TABLES)
 
 ablation: setup  ## the four rows of Table 2 that Figure 7 needs beside Table 1
-	$(BIN)/python -m bench.suite ablation scale=$(SCALE) seed=$(SEED)
+	$(BIN)/python -m bench.suite ablation scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
+	$(TABLES)
+
+extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two other readings
+	$(BIN)/python -m bench.suite extra scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
 	$(TABLES)
 
 figures: setup  ## redraw table and figures from stored runs
@@ -45,3 +51,9 @@ lint: setup
 
 ui: setup  ## compare runs in MLflow at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(RUNS)/mlflow.db
+
+# glibc then keeps freed memory; otherwise each large batch begins with page faults, which are timed too.
+perf: export MALLOC_TRIM_THRESHOLD_ := 8000000000
+perf: export MALLOC_MMAP_THRESHOLD_ := 4000000000
+perf: setup  ## speed of the runner; FLOW_GRPO_DIR=FOLDER compares it with the official code
+	$(BIN)/python -m bench.perf
