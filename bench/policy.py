@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from bench import gradient
 from bench.hub import fingerprint, refusal
 from gold_metrics.torchvision_repair import repair
 
 repair()
 
 from diffusers import DiffusionPipeline  # noqa: E402
-from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE  # noqa: E402
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME  # noqa: E402
-from huggingface_hub import errors, save_torch_state_dict  # noqa: E402
+from huggingface_hub import errors  # noqa: E402
 from peft import LoraConfig  # noqa: E402
-from peft.utils import get_peft_model_state_dict  # noqa: E402
 
 __all__ = ["DECODE_CHUNK", "Conditioning", "Policy", "PolicyError", "fingerprint", "load"]
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
+ENCODING = ("text_encoder", "tokenizer")  # how the parts of a pipeline that make its embeddings are named
 DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Of a float16 backward pass, whose smallest number is 6e-8 where a mean over 65,536 latent elements begins at 1e-5:
@@ -104,61 +98,6 @@ class Policy(ABC):
         self.transformer.requires_grad_(True)
         names, parameters = zip(*self.transformer.named_parameters(), strict=True)
         return list(names), list(parameters)
-
-    def save(self, folder: Path, writes: bool) -> None:
-        """Writes what was trained: an adapter to `lora`, or all of a transformer to `transformer`, for diffusers.
-
-        Args:
-            writes: whether this rank does; each of a sharded transformer has to call.
-        """
-        if not getattr(self.transformer, "peft_config", None):
-            self._save_transformer(folder / "transformer", writes)
-        elif writes:
-            self.save_lora(folder / "lora")
-
-    def _save_transformer(self, folder: Path, writes: bool) -> None:
-        state = {}
-        for name, tensor in self.transformer.state_dict().items():
-            whole = gradient.whole(tensor)
-            if writes:
-                state[name] = whole.detach().cpu().contiguous()
-        if writes:
-            self.transformer.save_config(folder)
-            save_torch_state_dict(state, folder, filename_pattern=SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}."))
-
-    def save_lora(self, folder: Path) -> None:
-        """Writes the adapter as `load_lora_weights` of the stock pipeline reads it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = type(self.pipe).transformer_name
-        layers = {f"{prefix}.{k}": v.contiguous() for k, v in get_peft_model_state_dict(self.transformer).items()}
-        settings = self.transformer.peft_config["default"].to_dict()
-        listed = {f"{prefix}.{k}": sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
-        # One metadata key, without which alpha would be lost: safetensors writes several in random order.
-        metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
-        save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
-
-    def load_lora(self, folder: Path) -> None:
-        """Puts the adapter that `save_lora` or diffusers wrote to `folder` into the transformer, frozen.
-
-        Raises:
-            PolicyError: there is none, or it was made for another backbone.
-        """
-        path, layers = folder / LORA_WEIGHT_NAME_SAFE, dict(self.transformer.named_modules())
-        try:
-            with safe_open(path, "pt") as file:
-                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, no mapping
-        except (OSError, SafetensorError) as error:
-            raise PolicyError(f"no adapter could be read from {path}: {error}") from error
-        for name, shape in shapes.items():
-            layer, _, part = name.removeprefix(f"{type(self.pipe).transformer_name}.").rpartition(".lora_")
-            found = getattr(layers.get(layer), "in_features" if part == "A.weight" else "out_features", None)
-            if found != shape[1 if part == "A.weight" else 0]:
-                raise PolicyError(
-                    f"the adapter {path} was made for another backbone than this {type(self.pipe).__name__}: its "
-                    f"{name} of shape {tuple(shape)} fits no layer here; choose the adapter of a run on these weights"
-                )
-        self.pipe.load_lora_weights(folder)
-        self.transformer.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -256,6 +195,7 @@ def load(
     cfg_detach: bool = False,
     checkpointing: bool = False,
     train: str = "lora",
+    text_encoders: bool = True,
 ) -> Policy:
     """A policy around the pipeline in folder or hub repository `weights`.
 
@@ -267,6 +207,7 @@ def load(
         cfg_detach: the unconditional half of SD3's guidance carries no gradient.
         checkpointing: activations are computed again in the backward pass instead of kept.
         train: `full` keeps the transformer in float32 whatever `dtype`, for `Policy.unfreeze`.
+        text_encoders: without them their files are not read: embeddings then have to be `stored`.
 
     Raises:
         PolicyError: the weights are not there, or of a pipeline that no policy knows, or a setting does not fit them.
@@ -277,7 +218,8 @@ def load(
     if train == "full":
         parts["transformer"] = torch.float32
     try:
-        pipe = DiffusionPipeline.from_pretrained(weights, dtype=parts, use_safetensors=True)
+        absent = {} if text_encoders else dict.fromkeys(_encoding_parts(weights))
+        pipe = DiffusionPipeline.from_pretrained(weights, dtype=parts, use_safetensors=True, **absent)
     except (OSError, ValueError, SafetensorError, errors.HTTPError) as error:
         raise PolicyError(refusal(weights, error)) from error
     name = type(pipe).__name__
@@ -288,3 +230,8 @@ def load(
     if checkpointing:
         pipe.transformer.enable_gradient_checkpointing()
     return policy(pipe, resolution, text_tokens, guidance, cfg_detach=cfg_detach)
+
+
+def _encoding_parts(weights: str) -> list[str]:
+    """The pipeline's text encoders and tokenizers, as its index names them."""
+    return [name for name in DiffusionPipeline.load_config(weights) if name.startswith(ENCODING)]

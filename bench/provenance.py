@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import config as configuration
-from bench import noise, policy, prompts
+from bench import noise, policy, prompts, sample
 from bench.config import Config
 from bench.experiments import Row
 from bench.ledger import flatten
@@ -41,6 +41,8 @@ def describe(session: Session) -> dict[str, Any]:
         "recipe": recipe.columns() if recipe else {},
         "seed": config.seed,
         "scale": config.scale,
+        "protocol": config.protocol,
+        "weights": config.weights,
         "suite": config.suite,
         "updates": session.updates,
         "paper_updates": row.paper_updates,
@@ -92,24 +94,25 @@ def check_same_inputs(info: dict[str, Any], now: dict[str, str], folder: Path) -
 def inputs(settings: Config, row: Row) -> dict[str, str]:
     """Hashes of what the settings only name: `weights`, `evaluation` prompts and, for a method, training `prompts`.
 
-    `prompts` covers every epoch's in their order.
+    `evaluation` covers every set, also one that the row makes at its end alone; `prompts`, every epoch's in order.
 
     Raises:
         PromptError, ConfigError: prompts or budgets cannot be used.
     """
-    weights = policy.fingerprint(settings.backbones[row.backbone].weights)
-    found = {"weights": weights, "evaluation": prompts.fingerprint(prompts.load(Path(settings.evaluation.prompts)))}
+    published = settings.weights == "published"
+    weights = policy.fingerprint(settings.backbones[row.backbone].weights) if published else settings.weights
+    found = {"weights": weights, "evaluation": sample.fingerprint(sample.load_sets(settings.evaluation))}
     if not row.task:
         return found
-    epochs = configuration.planned_updates(settings, row) // settings.optim.updates_per_rollout
-    listed, groups = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True), settings.sampling.groups
-    trained = [p for epoch in range(epochs) for p in prompts.of_epoch(listed, groups, settings.seed, epoch)]
+    epochs = configuration.planned_epochs(settings, row)
+    listed = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True)
+    trained = prompts.of_run(listed, settings.sampling.groups, settings.seed, epochs)
     return found | {"prompts": prompts.fingerprint(trained)}
 
 
 def hashes(session: Session) -> dict[str, str]:
     """What must agree between runs that are compared: `inputs`, `noise` at fixed coordinates, the `judges`."""
-    shape, first = session.policy.latent_shape, session.eval_prompts[0].id
+    shape, first = session.policy.latent_shape, session.evaluation_sets[0].prompts[0].id
     definitions = " ".join(definition_hash(scorer.definition) for scorer in session.scorers)
     return inputs(session.config, session.row) | {
         "noise": noise.fingerprint(session.config.seed, first, shape),

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor
+from torch.distributed import gather_object as gather_to_first
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -43,14 +44,19 @@ class Ranks:
         return bool(self._accelerator.is_main_process)
 
     @property
+    def index(self) -> int:
+        """This rank's number, from 0."""
+        return int(self._accelerator.process_index)
+
+    @property
     def count(self) -> int:
         """How many ranks there are."""
         return int(self._accelerator.num_processes)
 
     def share(self, members: list[Member], branches: int) -> list[Member]:
         """This rank's members, in order, cut between trunks of `branches`."""
-        trunks, rank = len(members) // branches, self._accelerator.process_index
-        start, end = (trunks * r // self.count * branches for r in (rank, rank + 1))
+        trunks = len(members) // branches
+        start, end = (trunks * r // self.count * branches for r in (self.index, self.index + 1))
         return members[start:end]
 
     def decide(self, question: Callable[[], T]) -> T:
@@ -87,8 +93,18 @@ class Ranks:
         gathered: list[T] = gather_object(items)
         return gathered
 
+    def collect(self, items: list[T]) -> list[T]:
+        """The ranks' lists, one after the other, on the first rank; nothing on the others."""
+        if self.count == 1:
+            return items
+        lists: list[Any] = [[]] * self.count
+        gather_to_first(items, lists if self.first else None)
+        return [item for each in lists for item in each]
+
     def sum(self, value: Tensor) -> Tensor:
         """The sum over ranks, on every rank."""
+        if self.count == 1:
+            return value
         total: Tensor = self._accelerator.reduce(value, reduction="sum")
         return total
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 import baselines
+from baselines.advantage import ADVANTAGES
+from baselines.dance_grpo import dance_times
 from baselines.recipe import Recipe
 from baselines.terms import KL_UNITS
-from bench import config, embeddings, policy, prompts, rewards, sample
+from bench import config, loading, prompts, rewards, sample
 from bench.checkpoint import State
 from bench.config import Backbone, Config
 from bench.ema import Ema
@@ -19,7 +24,15 @@ from bench.policy import DTYPES, Policy
 from bench.prompts import Prompt
 from bench.ranks import Ranks
 from bench.record import Record
+from bench.rewards.stand_in import StandIn
+from bench.sample import EvaluationSet
 from gold_metrics.scorer import Scorer
+
+T = TypeVar("T")
+SCHEDULES: dict[str, Callable[[Policy, int], Tensor]] = {
+    "pipeline": lambda policy, steps: policy.times(steps),
+    "dance": lambda policy, steps: dance_times(steps).to(policy.device),
+}
 
 
 @dataclass
@@ -29,7 +42,8 @@ class Session:
     Attributes:
         recipe, proxy: the method and what it is rewarded by; None for a base model.
         updates: planned optimiser updates, 0 for a base model.
-        scorers: the judges of every evaluation, proxies and golds.
+        evaluation_sets: the gold set, then the proxies' own.
+        scorers: the judges of evaluations, proxies and golds.
     """
 
     config: Config
@@ -40,19 +54,54 @@ class Session:
     state: State
     record: Record
     train_prompts: list[Prompt]
-    eval_prompts: list[Prompt]
+    evaluation_sets: list[EvaluationSet]
     ranks: Ranks
     updates: int
     scorers: list[Scorer]
 
+    def times(self) -> Tensor:
+        """The flow times (T + 1,) of rollouts and updates; an evaluation takes the pipeline's."""
+        return SCHEDULES[self.config.sampling.schedule](self.policy, self.config.sampling.steps)
+
+
+def choose(setting: str, name: str, known: Mapping[str, T]) -> T:
+    """The entry of `known` that a setting names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in known:
+        raise config.ConfigError(f"{setting}={name} is unknown; wanted one of {', '.join(known)}")
+    return known[name]
+
 
 def recipe_of(settings: Config, row: Row) -> Recipe | None:
-    """The row's recipe with the scale's clip and the backbone's noise level; None for a base model."""
+    """The row's recipe with the protocol's changes, the scale's clip and the backbone's noise level; None for a base.
+
+    Raises:
+        ConfigError: a setting names what is not, or the recipe is defined for another micro-batch.
+    """
     if not row.recipe:
         return None
-    recipe = baselines.find_recipe(row.recipe)
-    level = settings.backbones[row.backbone].noise_level or recipe.noise_level
-    return replace(recipe, clip=(row.clip or recipe.clip) * settings.clip_scale, noise_level=level)
+    method = settings.method
+    recipe = choose("method.recipe", method.recipe or row.recipe, baselines.RECIPES | baselines.ABLATION)
+    _check_batch(settings, recipe)
+    return replace(
+        recipe,
+        advantage=choose("method.advantage", method.advantage, ADVANTAGES) if method.advantage else recipe.advantage,
+        clip=(row.clip or recipe.clip) * settings.clip_scale,
+        noise_level=settings.backbones[row.backbone].noise_level or recipe.noise_level,
+    )
+
+
+def _check_batch(settings: Config, recipe: Recipe) -> None:
+    optim = settings.optim
+    if recipe.batch > 1 and (optim.micro_batch, optim.stacked_steps) != (recipe.batch, 1):
+        raise config.ConfigError(
+            f"{recipe.name} takes a mean over the {recipe.batch} samples of one step in a micro-batch, found "
+            f"optim.micro_batch={optim.micro_batch} optim.stacked_steps={optim.stacked_steps}; give it "
+            f"optim.micro_batch={recipe.batch} optim.stacked_steps=1"
+        )
 
 
 def prepare(settings: Config, ranks: Ranks) -> Session:
@@ -64,46 +113,36 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     """
     row = find_row(settings.row)
     recipe, backbone = recipe_of(settings, row), settings.backbones[row.backbone]
+    choose("sampling.schedule", settings.sampling.schedule, SCHEDULES)
+    random = choose("weights", settings.weights, {"published": False, "random": True})
     check_groups(settings, recipe, ranks.count)
     check_training(settings, backbone, ranks.count)
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
-    eval_prompts = prompts.load(Path(settings.evaluation.prompts))
-    scorers = sample.judges(settings)
-    loaded = _load(backbone, settings.optim.micro_batch, ranks, [train_prompts, eval_prompts])
+    sets = sample.load_sets(settings.evaluation)[: 1 if random else None]  # no proxy is there to judge its own
+    scorers: list[Scorer] = [StandIn()] if random else sample.judges(settings)
+    for each in sets:
+        sample.judges_of(each, sets, scorers)  # refuses a set that its proxy cannot judge
+    loaded = loading.load(settings, row, ranks, loading.texts_of(settings, row, train_prompts, sets))
     return Session(
         config=settings,
         row=row,
         recipe=recipe,
-        proxy=rewards.load(row.task, settings.scale, settings.judges, rewarding=True) if row.task else None,
+        proxy=_proxy(settings, row, random),
         policy=loaded,
         state=_fresh_state(settings, loaded, backbone, ranks),
         record=Record(config.folder_of(settings, row), writes=ranks.first),
         train_prompts=train_prompts,
-        eval_prompts=eval_prompts,
+        evaluation_sets=sets,
         ranks=ranks,
         updates=config.planned_updates(settings, row),
         scorers=scorers,
     )
 
 
-def _load(backbone: Backbone, micro_batch: int, ranks: Ranks, sets: list[list[Prompt]]) -> Policy:
-    loaded = policy.load(
-        backbone.weights,
-        backbone.resolution,
-        backbone.text_tokens,
-        backbone.guidance,
-        dtype=backbone.dtype,
-        cfg_detach=backbone.cfg_detach,
-        checkpointing=backbone.checkpointing,
-        train=backbone.train,
-    )
-    loaded.pipe.to(ranks.device)
-    if backbone.dtype != "float32" or ranks.device.type != "cpu":
-        loaded.rows = micro_batch
-    if backbone.embeddings:
-        texts = [[prompt.text for prompt in prompts] for prompts in sets]
-        embeddings.attach(loaded, backbone.weights, Path(backbone.embeddings), texts)
-    return loaded
+def _proxy(settings: Config, row: Row, random: bool) -> Scorer | None:
+    if random and row.task:
+        return StandIn()
+    return rewards.load(row.task, settings.scale, settings.judges, rewarding=True) if row.task else None
 
 
 def _fresh_state(settings: Config, loaded: Policy, backbone: Backbone, ranks: Ranks) -> State:

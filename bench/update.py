@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,13 +97,16 @@ def gradients(
     gradient.take(parameters)  # what an earlier update left
     total = gradient.zeros(parameters)
     counts = ranks.sum(samples.mask[rows].sum(0).to(total))
+    step, row = samples.mask[rows].T.nonzero(as_tuple=True)
+    transitions = torch.stack([rows[row], step], 1)  # member and step of every trained transition, step by step
     records = []
     for steps in torch.arange(len(counts)).split(stacked_steps):
         count = counts[steps].sum()
         if count == 0:
             continue
-        chosen = _transitions(samples, rows, steps)
-        parts = _accumulate(policy, recipe, samples, chosen, times, micro_batch, float(count), ranks, penalty)
+        chosen = transitions[torch.isin(step, steps)]
+        idle = ranks.idle(-(-len(chosen) // micro_batch), parameters)
+        parts = _accumulate(policy, recipe, samples, chosen, times, micro_batch, float(count), idle, penalty)
         part = ranks.sum_gradient(parameters)
         total += part * (count / counts.sum())
         norm = ranks.norm(part, parameters) if len(steps) == 1 else math.nan
@@ -111,12 +114,6 @@ def gradients(
         records += _records(ranks.gather([(parts, chosen[:, 1], advantages)]), steps, counts, norm)
     gradient.put(parameters, total)
     return records
-
-
-def _transitions(samples: Samples, rows: Tensor, steps: Tensor) -> Tensor:
-    """(n, 2): member and step of every trained transition, step by step."""
-    found = [(rows[samples.mask[rows, step]], step) for step in steps]
-    return torch.cat([torch.stack([members, step.expand(len(members))], 1) for members, step in found])
 
 
 def _accumulate(
@@ -127,17 +124,15 @@ def _accumulate(
     times: Tensor,
     micro_batch: int,
     count: float,
-    ranks: Ranks,
+    idle: int,
     penalty: Penalty | None,
 ) -> list[_Part]:
     parts = []
-    batches = list(chosen.split(micro_batch)) if len(chosen) else []
-    idle = ranks.idle(len(batches), trainable(policy))
-    for batch in batches:
+    for batch in chosen.split(micro_batch) if len(chosen) else ():
         part, value = _forward(policy, recipe, samples, batch, times, penalty)
         (value * (len(batch) / count)).backward()
         parts.append(part)
-    for _ in range(idle):
+    for _ in range(idle):  # passes that other ranks make and this one has to join
         _, value = _forward(policy, recipe, samples, torch.zeros(1, 2, dtype=torch.long), times, penalty)
         (value * 0).backward()
     return parts
@@ -153,7 +148,7 @@ def _forward(
     prompt_row = torch.tensor([samples.members[i].row for i in member.tolist()], device=policy.device)
     conditioning, time = samples.conditioning.rows(prompt_row), times[step]
     new = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
-    old = recipe.old_step(rollout.mean[member, step], times, step)
+    old = replace(new, mean=rollout.mean[member, step])  # as `recipe.old_step` makes it, from the same times
     result = baselines.loss(recipe, new, old, following, samples.advantages[member, step].to(state))
     value, kl = result.value, torch.full((len(batch),), math.nan)
     if penalty:
@@ -201,5 +196,5 @@ def check_on_policy(records: list[StepRecord], recipe: Recipe) -> None:
         raise GateError(
             f"the on-policy log ratio should be 0 and reaches {sizes[wrong[0]]:.1e} at step {wrong[0]}, more than a "
             f"tenth of the clip range {recipe.clip:.1e}. Rollout and update do not compute the same mean: keep "
-            "latents and means in float32, and in half precision give both one micro-batch size"
+            "latents and means in float32, tf32=false, and the forwards of both of one size (`Policy.rows`)"
         )

@@ -1,53 +1,34 @@
-"""What the ranks of a run have before and after its first update; ranks are forked from a server that imports once."""
+"""What the ranks of a run have before and after its first update."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
 from pathlib import Path
 
 import torch
 from bench_runs import settings
+from forked_ranks import fork
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench import checkpoint, gradient, train, update
+from bench import checkpoint, epoch, gradient, update
 from bench.ranks import Ranks
 from bench.rollout import Samples
 from bench.session import Session, prepare
-
-PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
 
 def seen_by(count: int, row: str, folder: Path, *overrides: str) -> dict[str, Tensor]:
     """Rollout, gradient and trained weights of a row's first epoch on `count` ranks; its checkpoint is in `folder`."""
     folder.mkdir()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train"])
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
-    ranks = []
-    for rank in range(count):
-        environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
-        ranks.append(context.Process(target=_rank, args=(environment, row, folder, *overrides)))
-        ranks[-1].start()
-    for process in ranks:
-        process.join(PATIENCE)
-        process.kill()
-    assert [process.exitcode for process in ranks] == [0] * count
+    assert fork(count, _rank, row, folder, *overrides) == [0] * count
     return load_file(folder / "seen.safetensors")
 
 
-def _rank(environment: dict[str, str], row: str, folder: Path, *overrides: str) -> None:
-    os.environ.update(environment)
-    torch.set_num_threads(1)
+def _rank(row: str, folder: Path, *overrides: str) -> None:
     session = prepare(settings(row, folder, *overrides), Ranks())
     assert session.recipe and session.proxy
-    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    samples = epoch.sample_epoch(session, session.recipe, session.proxy)
     seen = {"ranks": torch.tensor(session.ranks.count), "gradient": _gradient(session, samples)}
-    train.step(session, session.recipe, samples, torch.arange(len(samples.members)), session.policy.times(4), 0)
+    epoch.step(session, session.recipe, samples, torch.arange(len(samples.members)), session.policy.times(4), 0)
     seen["trained"] = torch.cat([gradient.whole(p).detach().flatten() for p in session.state.parameters])
     for name in ("state", "next", "mean", "final"):
         seen[name] = _together(session, getattr(samples.rollout, name))

@@ -10,7 +10,7 @@ import torch
 from bench_runs import settings
 from torch import Tensor
 
-from bench import config, noise, sample
+from bench import config, noise, sample, trained
 from bench.noise import Coordinates
 from bench.policy import Policy, load
 from bench.prompts import Prompt
@@ -193,12 +193,12 @@ def test_a_saved_adapter_gives_the_stock_pipeline_the_policys_evaluation_latents
     for average in session.state.ema.average:
         average.add_(0.05 * torch.randn(average.shape, generator=generator))
     with session.state.ema.swapped_in():
-        session.policy.save_lora(tmp_path / "lora")
-        trained = ours(session.policy, monkeypatch)
+        trained.save_lora(session.policy, tmp_path / "lora")
+        after = ours(session.policy, monkeypatch)
     pipe = diffusers.DiffusionPipeline.from_pretrained(WEIGHTS / backbone)
     pipe.load_lora_weights(tmp_path / "lora")
     bare = load(str(WEIGHTS / backbone), 32, 10, guidance)
-    bare.load_lora(tmp_path / "lora")
-    assert (trained - before).abs().max() > 1e-2
-    assert torch.allclose(stock(pipe, session.policy), trained, rtol=0, atol=1e-5)
-    assert torch.allclose(ours(bare, monkeypatch), trained, rtol=0, atol=1e-5)
+    trained.load_lora(bare, tmp_path / "lora")
+    assert (after - before).abs().max() > 1e-2
+    assert torch.allclose(stock(pipe, session.policy), after, rtol=0, atol=1e-5)
+    assert torch.allclose(ours(bare, monkeypatch), after, rtol=0, atol=1e-5)

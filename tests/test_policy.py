@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from torch import Tensor
 
 from baselines.sde import ode_step
-from bench import config, sample
+from bench import config, sample, trained
 from bench.policy import Policy, PolicyError, fingerprint, load
 from bench.prompts import Prompt
 from bench.ranks import Ranks
@@ -89,26 +89,26 @@ def test_the_saved_adapter_loads_into_the_stock_pipeline(row: str, tmp_path: Pat
     with torch.no_grad():
         for i, parameter in enumerate(session.state.parameters):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
-    session.policy.save_lora(tmp_path / "lora")
+    trained.save_lora(session.policy, tmp_path / "lora")
     stock = policy_of(session.row.backbone, tmp_path, session.policy.guidance)
     latents = torch.randn(2, *stock.latent_shape, generator=torch.Generator().manual_seed(0))
     before = by_hand(stock, latents, 3)
     stock.pipe.load_lora_weights(tmp_path / "lora")
-    trained = by_hand(session.policy, latents, 3)
-    assert torch.allclose(by_hand(stock, latents, 3), trained, rtol=0, atol=1e-5)
-    assert not torch.allclose(before, trained, rtol=0, atol=1e-2)
+    after = by_hand(session.policy, latents, 3)
+    assert torch.allclose(by_hand(stock, latents, 3), after, rtol=0, atol=1e-5)
+    assert not torch.allclose(before, after, rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_an_adapter_of_another_backbone_is_refused(backbone: str, tmp_path: Path) -> None:
     other = policy_of({"sd3": "flux", "flux": "sd3"}[backbone], tmp_path, 1.0)
     other.add_lora(4, 8, ["attn.to_q"], 0)
-    other.save_lora(tmp_path / "lora")
+    trained.save_lora(other, tmp_path / "lora")
     policy = policy_of(backbone, tmp_path, 1.0)
     with pytest.raises(PolicyError, match=r"adapter .* was made for another backbone than this .* fits no layer here"):
-        policy.load_lora(tmp_path / "lora")
+        trained.load_lora(policy, tmp_path / "lora")
     with pytest.raises(PolicyError, match=r"no adapter could be read from .*nowhere"):
-        policy.load_lora(tmp_path / "nowhere")
+        trained.load_lora(policy, tmp_path / "nowhere")
 
 
 def answer(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:

@@ -10,7 +10,7 @@ import torch
 from bench_runs import settings
 from torch import Tensor
 
-from bench import config, train, update
+from bench import config, epoch, update
 from bench.flux import FluxPolicy
 from bench.policy import Conditioning, Policy, load
 from bench.ranks import Ranks
@@ -123,7 +123,7 @@ def first_update(session: Session, samples: Samples, micro_batch: int) -> list[S
 def sampled(row: str, tmp_path: Path, *overrides: str) -> tuple[Session, Samples]:
     session = prepare(settings(row, tmp_path, *overrides), Ranks())
     assert session.recipe and session.proxy
-    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    samples = epoch.sample_epoch(session, session.recipe, session.proxy)
     samples.advantages = torch.ones_like(samples.advantages)
     return session, samples
 

@@ -13,7 +13,7 @@ import torch
 from bench_runs import lines, settings
 from filelock import FileLock
 
-from bench import ledger, provenance, train, update
+from bench import epoch, ledger, provenance, train, update
 from bench.checkpoint import CheckpointError
 from bench.config import ConfigError
 from bench.experiments import RowError
@@ -132,7 +132,7 @@ def test_a_policy_whose_means_do_not_repeat_is_stopped_before_it_trains(
 ) -> None:
     session = prepare(settings("sd3_guard_text", tmp_path), Ranks())
     assert session.recipe and session.proxy
-    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    samples = epoch.sample_epoch(session, session.recipe, session.proxy)
     rows, times = torch.arange(12), session.policy.times(4)
     exact = update.gradients(session.policy, session.recipe, samples, rows, times, 6, session.ranks)
     update.check_on_policy(exact, session.recipe)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from bench_runs import lines, overrides, settings
+from bench_runs import PROMPTS, lines, overrides, settings
 from filelock import FileLock
+from forked_ranks import command, fork
 
 from bench import train
 from bench.config import ConfigError
@@ -20,35 +17,40 @@ from bench.rewarding import RewardError
 from bench.session import check_groups, recipe_of
 
 ROW = "sd3_guard_text"
-PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return str(probe.getsockname()[1])
-
-
-def together(count: int, *arguments: str) -> list[tuple[int, str]]:
+def together(count: int, folder: Path, *arguments: str) -> list[tuple[int | None, str]]:
     """Exit code and errors of `count` processes that torchrun would have started."""
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1"}
-    ranks = [os.environ | shared | {"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(count)]
-    command = [sys.executable, "-m", "bench.train", *arguments]
-    running = [subprocess.Popen(command, env=each, stderr=subprocess.PIPE, text=True) for each in ranks]
-    try:
-        errors = [process.communicate(timeout=PATIENCE)[1] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    return [(process.returncode, each) for process, each in zip(running, errors, strict=True)]
+    folder.mkdir(exist_ok=True)
+    codes = fork(count, command, folder, *arguments)
+    return [(code, (folder / f"errors-{rank}.txt").read_text()) for rank, code in enumerate(codes)]
 
 
-def test_two_processes_train_the_run_that_one_trains(tmp_path: Path) -> None:
-    alone = train.run(settings(ROW, tmp_path))
-    arguments = [f"row={ROW}", *overrides(tmp_path), f"runs={tmp_path}/shared"]
-    assert [code for code, _ in together(2, *arguments)] == [0, 0]
-    (shared,) = (tmp_path / "shared").rglob("run.json")
-    for one, two in zip(lines(alone / "metrics.jsonl"), lines(shared.parent / "metrics.jsonl"), strict=True):
+def assert_same_evaluation(one: Path, other: Path, update: int) -> None:
+    """Images, manifests and scores of all sets, byte for byte: before training nothing has been summed over ranks."""
+    found = {path.relative_to(one) for path in one.rglob(f"update-{update:06d}*") if "checkpoints" not in path.parts}
+    files = {
+        each.relative_to(one) for name in found for each in [one / name, *(one / name).rglob("*")] if each.is_file()
+    }
+    assert len(files) == (4 + 1 + 1) + (5 + 1 + 1)
+    for name in files:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_two_processes_train_the_run_that_one_trains_and_repeat_theirs_to_the_bit(tmp_path: Path) -> None:
+    # Evaluation batches of two: of the gold set's four prompts two, of five texts three, so that a process lacks one.
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join((PROMPTS / "text.jsonl").read_text().splitlines(keepends=True)[:5]))
+    asked = [*overrides(tmp_path), f"+evaluation.proxies={{text:{{prompts:{texts}}}}}", "evaluation.micro_batch=2"]
+    alone = train.run(settings(ROW, tmp_path, *asked))
+    shared, again = (tmp_path / name / ROW / "seed0" for name in ("shared", "again"))
+    for folder in (shared, again):
+        errors = together(2, tmp_path, f"row={ROW}", *asked, f"runs={folder.parents[1]}")
+        assert [code for code, _ in errors] == [0, 0], errors
+    for name in ("metrics.jsonl", "diagnostics.jsonl", "lora/pytorch_lora_weights.safetensors"):
+        assert (shared / name).read_bytes() == (again / name).read_bytes(), name
+    assert_same_evaluation(alone, shared, update=0)
+    for one, two in zip(lines(alone / "metrics.jsonl"), lines(shared / "metrics.jsonl"), strict=True):
         assert [key for key in one if one[key] is None] == [key for key in two if two[key] is None]
         known = {key: value for key, value in one.items() if value is not None}
         assert {key: two[key] for key in known} == pytest.approx(known, rel=1e-3, abs=1e-6)
@@ -59,7 +61,7 @@ def test_what_the_first_process_refuses_every_process_refuses(tmp_path: Path) ->
     folder = tmp_path / "runs" / ROW / "seed0"
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):
-        refused = together(2, *arguments)
+        refused = together(2, tmp_path, *arguments)
     for code, errors in refused:
         assert code == 2
         assert "bench.train: another process works on" in errors

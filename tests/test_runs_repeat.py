@@ -15,7 +15,7 @@ import torch
 from bench_runs import lines, overrides, settings
 from torch import Tensor
 
-from bench import ledger, noise, rollout, train
+from bench import epoch, ledger, noise, rollout, train
 from bench.noise import Coordinates
 from bench.ranks import Ranks
 from bench.session import prepare
@@ -100,7 +100,7 @@ def coordinates(row: str, folder: Path, draws: set[Coordinates]) -> dict[str, se
     session = prepare(settings(row, folder), Ranks())
     assert session.recipe and session.proxy
     draws.clear()
-    train.sample_epoch(session, session.recipe, session.proxy)
+    epoch.sample_epoch(session, session.recipe, session.proxy)
     return {stream: {at for at in draws if at.stream == stream} for stream in ("initial", "sde")}
 
 
@@ -139,7 +139,7 @@ def test_micro_batch_changes_no_noise_and_latents_only_by_rounding(tmp_path: Pat
         )
         assert session.recipe and session.proxy
         draws.clear()
-        samples.append(train.sample_epoch(session, session.recipe, session.proxy))
+        samples.append(epoch.sample_epoch(session, session.recipe, session.proxy))
         seen.append(set(draws))
     assert seen[0] == seen[1]
     one, other = samples

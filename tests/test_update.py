@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 import baselines
-from bench import diagnostics, train, update
+from bench import diagnostics, epoch, update
 from bench.experiments import histogram_edges
 from bench.ranks import Ranks
 from bench.rollout import Samples
@@ -25,7 +25,7 @@ ROWS = ("sd3_flow_text", "sd3_guard_text", "sd3_temp_text", "flux_dance_text", "
 def sampled(row: str, folder: Path) -> tuple[Session, Samples]:
     session = prepare(settings(row, folder), Ranks())
     assert session.recipe and session.proxy
-    samples = train.sample_epoch(session, session.recipe, session.proxy)
+    samples = epoch.sample_epoch(session, session.recipe, session.proxy)
     generator = torch.Generator().manual_seed(1)
     samples.advantages = torch.randn(samples.advantages.shape, generator=generator)
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_the_first_update_of_every_method_is_on_policy(tmp_path: Path) -> None:
     for row in ROWS:
         session = prepare(settings(row, tmp_path), Ranks())
         assert session.recipe and session.proxy
-        samples = train.sample_epoch(session, session.recipe, session.proxy)
+        samples = epoch.sample_epoch(session, session.recipe, session.proxy)
         times = session.policy.times(4)
         records = update.gradients(session.policy, session.recipe, samples, torch.arange(12), times, 6, session.ranks)
         update.check_on_policy(records, session.recipe)

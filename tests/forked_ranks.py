@@ -1,0 +1,54 @@
+"""Ranks as torchrun would start them, forked from a server that imports the libraries once."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
+
+
+def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
+    """Exit codes of `count` ranks that each do `work(*arguments)`; None is one that was still at it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.train"])
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
+    own = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
+    ranks = [context.Process(target=_rank, args=(each, work, *arguments)) for each in own]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(PATIENCE)
+    codes = [process.exitcode for process in ranks]
+    for process in ranks:
+        process.kill()
+    return codes
+
+
+def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    import torch
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
+def command(folder: Path, *arguments: str) -> None:
+    """`python -m bench.train`, its errors in `folder/errors-RANK.txt`."""
+    from bench import config, train
+
+    sys.argv = ["bench.train", *arguments]
+    config.register()
+    with (
+        (folder / f"errors-{os.environ.get('RANK', 0)}.txt").open("w") as errors,
+        contextlib.redirect_stderr(errors),
+    ):
+        train.main()
