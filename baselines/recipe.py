@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,10 +71,8 @@ class Recipe:
             index: int, or LongTensor (B,) with a step for each row.
         """
         sample, velocity = promote(sample, velocity)
-        times = matching_times(times, sample)
-        time, dt = interval(times, index, sample)
-        mean = kernel_mean(sample, velocity, time, dt, self.sde(time, times, self.noise_level))
-        return self.old_step(mean, times, index)
+        at = self.old_step(sample, times, index)
+        return replace(at, mean=kernel_mean(sample, velocity, at.time, at.dt, at.sigma))
 
     def old_step(self, mean: Tensor, times: Tensor, index: int | Tensor) -> Step:
         """The transition with a mean (B, ...) that a rollout recorded; all else follows from `times`."""

@@ -108,19 +108,17 @@ class Ranks:
         total: Tensor = self._accelerator.reduce(value, reduction="sum")
         return total
 
-    def sum_gradient(self, parameters: Sequence[Tensor]) -> Tensor:
-        """The gradients of the parameters, flat, summed over ranks, and taken from them.
+    def sum_gradient(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the parameters, summed over ranks, and taken from them.
 
         Shards hold the sum already: it was made in the backward pass, where each rank kept its own part.
         """
         taken = gradient.take(parameters)
-        return taken if gradient.sharded(parameters) else self.sum(taken)
-
-    def norm(self, flat: Tensor, parameters: Sequence[Tensor]) -> float:
-        """The norm of a gradient that `sum_gradient` gave."""
-        if not gradient.sharded(parameters):
-            return flat.norm().item()
-        return float(self.sum(flat.double().square().sum()).sqrt())
+        if self.count == 1 or gradient.sharded(parameters):
+            return taken
+        summed = self.sum(gradient.joined(taken))
+        parts = summed.split([part.numel() for part in taken])
+        return [part.view_as(own) for part, own in zip(parts, taken, strict=True)]
 
     def idle(self, passes: int, parameters: Sequence[Tensor]) -> int:
         """How many passes more than this rank's some rank makes, which this one has to join where weights are sharded.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -62,9 +64,10 @@ def trainable(policy: Policy) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Part:
-    """The transitions of one forward: step (n,), log ratio (n,), surrogate (n,) and KL (n,), on the CPU."""
+    """The transitions of one forward: step, advantage, log ratio, surrogate and KL, each (n,) and on the CPU."""
 
     step: Tensor
+    advantage: Tensor
     log_ratio: Tensor
     loss: Tensor
     kl: Tensor
@@ -95,25 +98,35 @@ def gradients(
     """
     parameters = trainable(policy)
     gradient.take(parameters)  # what an earlier update left
-    total = gradient.zeros(parameters)
-    counts = ranks.sum(samples.mask[rows].sum(0).to(total))
+    total = [torch.zeros_like(p) for p in parameters]
+    mine = samples.mask[rows].sum(0)
+    counts = ranks.sum(mine.to(policy.device, torch.float32)).tolist()
     step, row = samples.mask[rows].T.nonzero(as_tuple=True)
     transitions = torch.stack([rows[row], step], 1)  # member and step of every trained transition, step by step
     records = []
-    for steps in torch.arange(len(counts)).split(stacked_steps):
-        count = counts[steps].sum()
-        if count == 0:
-            continue
-        chosen = transitions[torch.isin(step, steps)]
+    for chosen, count, steps in _stacks(transitions, mine.tolist(), counts, stacked_steps):
         idle = ranks.idle(-(-len(chosen) // micro_batch), parameters)
-        parts = _accumulate(policy, recipe, samples, chosen, times, micro_batch, float(count), idle, penalty)
+        parts = _accumulate(policy, recipe, samples, chosen, times, micro_batch, count, idle, penalty)
         part = ranks.sum_gradient(parameters)
-        total += part * (count / counts.sum())
-        norm = ranks.norm(part, parameters) if len(steps) == 1 else math.nan
-        advantages = samples.advantages[chosen[:, 0], chosen[:, 1]]
-        records += _records(ranks.gather([(parts, chosen[:, 1], advantages)]), steps, counts, norm)
-    gradient.put(parameters, total)
+        norm = gradient.norm(part) if len(steps) == 1 else math.nan
+        torch._foreach_mul_(part, count / sum(counts))
+        torch._foreach_add_(total, part)
+        records += _records(ranks.gather(parts), steps, norm)
+    for parameter, summed in zip(parameters, total, strict=True):
+        parameter.grad = summed
     return records
+
+
+def _stacks(
+    transitions: Tensor, mine: list[int], counts: list[float], size: int
+) -> Iterator[tuple[Tensor, float, list[int]]]:
+    """For every `size` steps: this rank's transitions, the number of all ranks', and the steps that have any."""
+    ends = [0, *accumulate(mine)]
+    for first in range(0, len(counts), size):
+        last = min(first + size, len(counts))
+        steps = [step for step in range(first, last) if counts[step]]
+        if steps:
+            yield transitions[ends[first] : ends[last]], sum(counts[first:last]), steps
 
 
 def _accumulate(
@@ -149,7 +162,8 @@ def _forward(
     conditioning, time = samples.conditioning.rows(prompt_row), times[step]
     new = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
     old = replace(new, mean=rollout.mean[member, step])  # as `recipe.old_step` makes it, from the same times
-    result = baselines.loss(recipe, new, old, following, samples.advantages[member, step].to(state))
+    advantage = samples.advantages[member, step]
+    result = baselines.loss(recipe, new, old, following, advantage.to(state))
     value, kl = result.value, torch.full((len(batch),), math.nan)
     if penalty:
         with policy.reference(), torch.no_grad():
@@ -157,29 +171,18 @@ def _forward(
         distance = penalty.of(new, reference)
         value, kl = value + penalty.beta * distance.mean(), distance.detach().cpu()
     log_ratio, loss = (found.detach().float().cpu() for found in (result.log_ratio, result.rows))
-    return _Part(step, log_ratio, loss, kl), value
+    return _Part(step, advantage, log_ratio, loss, kl), value
 
 
-def _records(
-    everyones: list[tuple[list[_Part], Tensor, Tensor]], steps: Tensor, counts: Tensor, norm: float
-) -> list[StepRecord]:
-    """The records of `steps` from the parts, steps and advantages of every rank."""
-    parts = [part for theirs, _, _ in everyones for part in theirs]
+def _records(parts: list[_Part], steps: list[int], norm: float) -> list[StepRecord]:
+    """The records of `steps` from the parts of every rank."""
+    names = [field.name for field in fields(_Part)]
+    joined = _Part(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
     records = []
-    for step in (step for step in steps.tolist() if counts[step]):
-        count = float(counts[step])
-        mine = [(part, part.step == step) for part in parts]
-        shares = [(part, rows, int(rows.sum())) for part, rows in mine if rows.any()]
-        records.append(
-            StepRecord(
-                step,
-                torch.cat([part.log_ratio[rows] for part, rows, _ in shares]),
-                torch.cat([advantages[at == step] for _, at, advantages in everyones]),
-                sum(part.loss[rows].mean().item() * n / count for part, rows, n in shares),
-                norm,
-                sum(part.kl[rows].mean().item() * n / count for part, rows, n in shares),
-            )
-        )
+    for step in steps:
+        rows = joined.step == step
+        loss, kl = (found[rows].mean().item() for found in (joined.loss, joined.kl))
+        records.append(StepRecord(step, joined.log_ratio[rows], joined.advantage[rows], loss, norm, kl))
     return records
 
 

@@ -180,12 +180,12 @@ def test_off_policy_too_where_some_ratios_are_clipped() -> None:
         for parameter in parameters:
             parameter.mul_(1.3)
     ratios = torch.stack(found.train_epoch(made, theirs.as_batch(), samples.advantages[:, 0]))
-    wanted = gradient.take(parameters)
+    wanted = gradient.joined(gradient.take(parameters))
     records = side_by_side.train(made, samples, 1, perf.Ranks())
     logs = torch.stack([record.log_ratio for record in records])
     assert torch.allclose(ratios.log(), logs, rtol=1e-3, atol=5e-7)
     shift, clip, rising = ratios - 1, made.recipe.clip, samples.advantages[:, 0] > 0
     assert (rising & (shift > clip)).any() and (~rising & (shift < -clip)).any()  # what clipping acts on, either side
     assert (shift.abs() < clip).any()
-    difference = gradient.take(parameters) - wanted
+    difference = gradient.joined(gradient.take(parameters)) - wanted
     assert difference.norm() < 2e-6 * wanted.norm()

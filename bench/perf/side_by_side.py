@@ -97,12 +97,12 @@ def agreement(peer: Peer, subject: Subject) -> Agreement:
     visited = torch.cat([ours.rollout.state, ours.rollout.next[:, -1:], ours.rollout.final], 1)
     samples = on(theirs, ours)
     ratios = peer.train_epoch(subject, theirs.as_batch(), samples.advantages[:, 0])
-    wanted = gradient.take(parameters)
+    wanted = gradient.joined(gradient.take(parameters))
     ratio, differences = {}, {}
     for stacked in STACKS:
         records = train(subject, samples, stacked, ranks)
         ratio[stacked] = max(record.log_ratio.exp().sub(1).abs().max().item() for record in records)
-        differences[stacked] = ((gradient.take(parameters) - wanted).norm() / wanted.norm()).item()
+        differences[stacked] = ((gradient.joined(gradient.take(parameters)) - wanted).norm() / wanted.norm()).item()
     return Agreement(
         (visited - theirs.latents).abs().max().item(),
         (log_probs - theirs.log_probs[:, :-1]).abs().max().item(),
