@@ -28,23 +28,28 @@ def like(parameter: Tensor, value: Tensor) -> Tensor:
 
 
 def take(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The parameters' gradients, which they no longer have afterwards; zero where there was none."""
+    """The parameters' gradients, which they no longer have afterwards; zero where there was none.
+
+    Shards stay apart; whole gradients are joined to one flat tensor, which is faster to sum.
+    """
     taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     for p in parameters:
         p.grad = None
-    return taken
+    return taken if sharded(taken) else [torch.cat([each.flatten() for each in taken])]
 
 
-def joined(gradients: Sequence[Tensor]) -> Tensor:
-    """All their elements, (N,)."""
-    return torch.cat([each.flatten() for each in gradients])
+def put(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """The inverse of `take`."""
+    if not sharded(parameters):
+        parts = gradients[0].split([p.numel() for p in parameters])
+        gradients = [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]
+    for parameter, part in zip(parameters, gradients, strict=True):
+        parameter.grad = part
 
 
 def norm(gradients: Sequence[Tensor]) -> float:
-    """Their joint norm, over the shards of all ranks where they are sharded."""
-    if sharded(gradients):
-        return whole(torch.nn.utils.get_total_norm(gradients)).item()
-    return joined(gradients).norm().item()
+    """The joint norm of what `take` gave, over the shards of all ranks where they are sharded."""
+    return whole(torch.nn.utils.get_total_norm(gradients) if sharded(gradients) else gradients[0].norm()).item()
 
 
 def clip(parameters: Sequence[Tensor], limit: float) -> float:

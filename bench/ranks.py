@@ -109,16 +109,12 @@ class Ranks:
         return total
 
     def sum_gradient(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of the parameters, summed over ranks, and taken from them.
+        """The gradients of the parameters as `gradient.take` gives them, summed over ranks.
 
         Shards hold the sum already: it was made in the backward pass, where each rank kept its own part.
         """
         taken = gradient.take(parameters)
-        if self.count == 1 or gradient.sharded(parameters):
-            return taken
-        summed = self.sum(gradient.joined(taken))
-        parts = summed.split([part.numel() for part in taken])
-        return [part.view_as(own) for part, own in zip(parts, taken, strict=True)]
+        return taken if gradient.sharded(parameters) else [self.sum(part) for part in taken]
 
     def idle(self, passes: int, parameters: Sequence[Tensor]) -> int:
         """How many passes more than this rank's some rank makes, which this one has to join where weights are sharded.

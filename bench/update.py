@@ -97,8 +97,7 @@ def gradients(
         penalty: on the distance to the policy without its adapter.
     """
     parameters = trainable(policy)
-    gradient.take(parameters)  # what an earlier update left
-    total = [torch.zeros_like(p) for p in parameters]
+    total = [torch.zeros_like(part) for part in gradient.take(parameters)]  # and what an earlier update left is gone
     mine = samples.mask[rows].sum(0)
     counts = ranks.sum(mine.to(policy.device, torch.float32)).tolist()
     step, row = samples.mask[rows].T.nonzero(as_tuple=True)
@@ -112,8 +111,7 @@ def gradients(
         torch._foreach_mul_(part, count / sum(counts))
         torch._foreach_add_(total, part)
         records += _records(ranks.gather(parts), steps, norm)
-    for parameter, summed in zip(parameters, total, strict=True):
-        parameter.grad = summed
+    gradient.put(parameters, total)
     return records
 
 

@@ -84,8 +84,8 @@ def test_the_peak_is_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_ratio_is_theirs_over_ours_and_turns_alternate() -> None:
-    made = ratio([4.0, 2.0, 6.0], [1.0, 2.0, 2.0])
-    assert (made.theirs, made.ours, made.ratio) == (4.0, 2.0, 2.0)
+    made = ratio([4.0, 2.0, 6.0], [1.0, 2.0, 1.5])
+    assert (made.theirs, made.ours, made.ratio, made.quartiles[1]) == (2.0, 1.0, 2.0, 4.0)
     assert made.low <= 3.0 <= made.high
     order: list[str] = []
     spent = by_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
@@ -180,12 +180,12 @@ def test_off_policy_too_where_some_ratios_are_clipped() -> None:
         for parameter in parameters:
             parameter.mul_(1.3)
     ratios = torch.stack(found.train_epoch(made, theirs.as_batch(), samples.advantages[:, 0]))
-    wanted = gradient.joined(gradient.take(parameters))
+    wanted = gradient.take(parameters)[0]
     records = side_by_side.train(made, samples, 1, perf.Ranks())
     logs = torch.stack([record.log_ratio for record in records])
     assert torch.allclose(ratios.log(), logs, rtol=1e-3, atol=5e-7)
     shift, clip, rising = ratios - 1, made.recipe.clip, samples.advantages[:, 0] > 0
     assert (rising & (shift > clip)).any() and (~rising & (shift < -clip)).any()  # what clipping acts on, either side
     assert (shift.abs() < clip).any()
-    difference = gradient.joined(gradient.take(parameters)) - wanted
+    difference = gradient.take(parameters)[0] - wanted
     assert difference.norm() < 2e-6 * wanted.norm()

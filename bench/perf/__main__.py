@@ -104,7 +104,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backbone", choices=("sd3", "flux"), default="sd3")
     parser.add_argument("--scale", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--batch", type=int, help="images of the micro-batch (default: the scale's)")
-    parser.add_argument("--repeats", type=int, default=9, help="of which the median counts (default: 9)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=9,
+        help="turns, of which stages count the median and the comparison the least (default: 9)",
+    )
     parser.add_argument("--compiled", action="store_true", help="compile the transformer's blocks first")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases of the comparison with TEXT in their names")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")

@@ -21,6 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from baselines.recipe import ADVANTAGE_CLIP
@@ -192,12 +193,23 @@ class Peer:
         ratio = (log_prob - batch["log_probs"][:, step]).exp()
         loss = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
         if beta > 0:
-            with torch.no_grad(), policy.reference():
+            with torch.no_grad(), _without_adapter(policy.transformer):
                 reference = self.train.compute_log_prob(*at)[2]
             loss = loss + beta * ((mean - reference).square().mean((1, 2, 3), keepdim=True) / (2 * sigma**2)).mean()
         _logged(log_prob - batch["log_probs"][:, step], ratio, clip)
         (loss / accumulated).backward()  # as accelerate divides
         return ratio.detach()
+
+
+@contextmanager
+def _without_adapter(transformer: torch.nn.Module) -> Iterator[None]:
+    """The adapter off and on again as peft's `disable_adapter`, which it calls, does it: searching all modules."""
+    for on in (False, True):
+        for module in transformer.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.enable_adapters(on)
+        if not on:
+            yield
 
 
 def _logged(log_ratio: Tensor, ratio: Tensor, clip: float) -> list[Tensor]:

@@ -20,7 +20,7 @@ TOP = 10  # operators of a profile
 
 def compare(peer: Peer, repeats: int, only: str = "") -> list[dict[str, Any]]:
     """Measures and prints every case with `only` in its name; the same as data."""
-    print("\nbeside the official flow_grpo: seconds of processor time; theirs / ours above 1: ours is faster")
+    print("\nbeside the official flow_grpo: least processor seconds; theirs / ours above 1: ours is faster")
     found = []
     for case in (case for case in CASES if only in case.name):
         subject = subject_of(case)
@@ -48,11 +48,15 @@ def told(agreed: Agreement) -> str:
 def table(ratios: dict[str, Ratio]) -> str:
     """The ratios as text."""
     rows = [
-        [name, f"{each.theirs:.3f}", f"{each.ours:.3f}", f"{each.ratio:.2f}", f"{each.low:.2f} to {each.high:.2f}"]
+        [name, *(f"{value:.3f}" for value in (each.theirs, each.ours, each.ratio)), _quartiles(each)]
         for name, each in ratios.items()
     ]
     headers = ("", "theirs", "ours", "theirs / ours", "quartiles of the turns")
     return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, stralign="right"))
+
+
+def _quartiles(found: Ratio) -> str:
+    return ", ".join(f"{value:.2f}" for value in found.quartiles)
 
 
 def profiles(subject: Subject) -> dict[str, list[dict[str, Any]]]:
