@@ -12,10 +12,10 @@ from baselines.terms import log_r, uniform
 FLOW_GRPO = Recipe(
     name="flow_grpo",
     sde=flow_sde,  # sd3_sde_with_logprob.py:42-68
-    noise_level=0.7,  # config/base.py:54; its Flux configurations use 0.9
+    noise_level=0.7,  # config/base.py:61; its Flux configurations use 0.9
     plan=Chain(initial=own_noise, final=last_sample),
     advantage=group_std,  # stat_tracking.py:11-55
     log_ratio=log_r,
     step_weight=uniform,
-    clip=1e-4,  # config/base.py:86
+    clip=1e-4,  # config/base.py:99
 )

@@ -43,7 +43,8 @@ class Recipe:
         step_weight: step -> (B,), factor on the clipped surrogate.
         clip: the ratio is held in [1 - clip, 1 + clip].
         advantage_clip: advantages are held in [-advantage_clip, advantage_clip] by the loss.
-        batch: samples of one step that the log ratio couples, and so the micro-batch it is defined for; 1: none.
+        batch: samples of one step that the log ratio couples, and so the micro-batch it is defined for; 1: none. The
+            last micro-batch of a step is smaller where a rank's share is no multiple of it.
     """
 
     name: str

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,31 +102,47 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*"))
 
 
-def resume(folder: Path, state: State) -> bool:
+def resume(folder: Path, state: State, decide: Callable[[Callable[[], Path | None]], Path | None]) -> bool:
     """Puts the newest checkpoint into `state`; False if there is none.
+
+    Args:
+        decide: `Ranks.decide`: the first rank alone looks for it and checks its hash.
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or belongs to another model; nothing was changed.
     """
-    if not found(folder):
+    chosen = decide(lambda: newest(folder, state.names))
+    if chosen is None:
         return False
-    newest = found(folder)[-1]
+    manifest = json.loads((chosen / "manifest.json").read_text(encoding="utf-8"))
+    state.restore(safe_open(chosen / "state.safetensors", "pt"))
+    state.update, state.epoch = int(manifest["update"]), int(manifest["epoch"])
+    return True
+
+
+def newest(folder: Path, names: list[str]) -> Path | None:
+    """The newest checkpoint of parameters with these names, its content checked; None if there is none.
+
+    Raises:
+        CheckpointError: as `resume`.
+    """
+    if not found(folder):
+        return None
+    last = found(folder)[-1]
     try:
-        manifest = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))
-        if _sha256(newest / "state.safetensors") != manifest["sha256"]:
+        manifest = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
+        if _sha256(last / "state.safetensors") != manifest["sha256"]:
             raise CheckpointError("its hash is not the one that was written")
-        file = safe_open(newest / "state.safetensors", "pt")
-        if {f"parameter/{name}" for name in state.names} - set(file.keys()):
+        file = safe_open(last / "state.safetensors", "pt")
+        if {f"parameter/{name}" for name in names} - set(file.keys()):
             raise CheckpointError("it belongs to another model or adapter")
-        update, epoch = int(manifest["update"]), int(manifest["epoch"])
+        int(manifest["update"]), int(manifest["epoch"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
-            f"checkpoint {newest} cannot be used: {error}. Delete that folder to go on from the one before it, "
+            f"checkpoint {last} cannot be used: {error}. Delete that folder to go on from the one before it, "
             "or run with FORCE=1 to start over"
         ) from error
-    state.restore(file)
-    state.update, state.epoch = update, epoch
-    return True
+    return last
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ from bench.noise import Coordinates
 from bench.rewarding import Rewarding
 from bench.rollout import Samples
 from bench.session import Session
+from bench.update import StepRecord
 from gold_metrics.scorer import Scorer
 
 
@@ -35,7 +36,8 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
         conditioning = session.policy.encode([prompt.text for prompt in chosen])
     members = session.ranks.share(members_of(chosen, sampling.group_size), recipe.plan.branches)
     times, size = session.times(), sampling.micro_batch
-    with Rewarding(proxy) as rewarding:
+    # Judges switch TF32 off while they score, for the whole process.
+    with Rewarding(proxy, session.ranks.device, overlap=not session.config.tf32) as rewarding:
         samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, size, rewarding.add)
         samples.rewards = session.ranks.attempt(rewarding.rewards)
     everyones = torch.stack(session.ranks.gather(list(samples.rewards)))
@@ -62,21 +64,8 @@ def parts(session: Session) -> list[set[int]]:
 
 def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor, inner: int) -> None:
     """One optimiser update and its lines in the record."""
-    state, optim = session.state, session.config.optim
-    records = update.gradients(
-        session.policy,
-        recipe,
-        samples,
-        rows,
-        times,
-        optim.micro_batch,
-        session.ranks,
-        stacked_steps=optim.stacked_steps,
-        penalty=update.Penalty(optim.kl_beta, optim.kl_unit) if optim.kl_beta else None,
-    )
-    if state.update == 0:
-        update.check_on_policy(records, recipe)
-    norm = gradient.clip(state.parameters, optim.clip_norm)
+    state = session.state
+    records, norm = _gradient(session, recipe, samples, rows, times)
     if not math.isfinite(norm):
         raise update.GateError(f"the gradient of update {state.update + 1} is not finite; the last checkpoint is good")
     state.optimizer.step()
@@ -86,3 +75,28 @@ def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times
     lines = diagnostics.describe(records, recipe, times)
     session.record.append("diagnostics", at | {"inner": inner} | lines)
     session.record.append("metrics", at | {"grad/norm": norm} | diagnostics.summary(records, lines))
+
+
+def _gradient(
+    session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor
+) -> tuple[list[StepRecord], float]:
+    """The records of one update and the norm of its gradient, which is left clipped in the parameters.
+
+    Where it overflows in float16 it is computed again at half the scale, as often as that helps. The next update
+    begins at the full scale, so that the numbers of an update do not depend on those before it.
+    """
+    optim, policy = session.config.optim, session.policy
+    penalty = update.Penalty(optim.kl_beta, optim.kl_unit) if optim.kl_beta else None
+    at = (policy, recipe, samples, rows, times, optim.micro_batch, session.ranks)
+    full = policy.gradient_scale
+    try:
+        while True:
+            records = update.gradients(*at, stacked_steps=optim.stacked_steps, penalty=penalty)
+            if session.state.update == 0:
+                update.check_on_policy(records, recipe)
+            norm = gradient.clip(session.state.parameters, optim.clip_norm)
+            if math.isfinite(norm) or policy.gradient_scale <= 1:
+                return records, norm
+            policy.gradient_scale /= 2
+    finally:
+        policy.gradient_scale = full

@@ -28,7 +28,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
 __all__ = ["DECODE_CHUNK", "Conditioning", "Policy", "PolicyError", "fingerprint", "load"]
 POLICIES = {"StableDiffusion3Pipeline": "bench.sd3:SD3Policy", "FluxPipeline": "bench.flux:FluxPolicy"}
 ENCODING = ("text_encoder", "tokenizer")  # how the parts of a pipeline that make its embeddings are named
-DECODE_CHUNK = 64  # images; bounds the autoencoder's memory
+DECODE_CHUNK = 64  # images at once, and
+DECODE_PIXELS = 16 * 512**2  # pixels: SD3.5-M's autoencoder holds 0.8 GB of float32 for each image of 512 pixels
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Of a float16 backward pass, whose smallest number is 6e-8 where a mean over 65,536 latent elements begins at 1e-5:
 # what torch.amp.GradScaler, and so flow_grpo's mixed precision, starts from. A power of two rounds nothing.
@@ -189,7 +190,8 @@ class Policy(ABC):
         """Images of latents: uint8 (B, H, W, 3), rounded as diffusers' image processor rounds them."""
         config = self.pipe.vae.config
         chunks = []
-        for part in self.unpack(sample).split(DECODE_CHUNK):
+        chunk = max(1, min(DECODE_CHUNK, DECODE_PIXELS // self.resolution**2))
+        for part in self.unpack(sample).split(chunk):
             latent = (part / config.scaling_factor + config.shift_factor).to(self.pipe.vae.dtype)
             image = self.pipe.vae.decode(latent).sample.float()
             chunks.append((image / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).cpu())

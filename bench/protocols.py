@@ -6,7 +6,10 @@ paired     Everything beside the recipe is equal between methods. Only rows besi
 released   Every row as its authors published it: learning rate, KL, advantage, averaging, group sizes, schedule. Rows
            then differ in more than their recipe, so the two protocols never share a table. Left out: TempFlow-GRPO's
            first two epochs without training (a remedy for a sampler that draws each prompt twice) and DanceGRPO's
-           bfloat16 autocast (GRPO-Guard's authors trained Flux in float32, flow_grpo issue 204).
+           bfloat16 autocast (GRPO-Guard's authors trained Flux in float32, flow_grpo issue 204). Left out, too:
+           flow_grpo's and TempFlow-GRPO's filter, which drops members whose group has one reward before it takes
+           means (train_sd3.py:801-822), so that here the policy's term is smaller beside the KL where groups are
+           unanimous; and float16's growing gradient scale: here each update begins at one scale.
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ _DANCE: Settings = {
     "sampling.group_size": 12,  # :52
     "sampling.micro_batch": 1,  # train_grpo_flux.py rolls out and trains one image at a time
     "optim.micro_batch": 1,
+    "checkpoint_every": 30,  # our choice: all weights and their state are 190 GB
     "optim.updates_per_rollout": 3,  # :34: 12 images on a GPU, an update after every 4
     "optim.rate": 1e-5,  # :36
     "optim.clip_norm": 1.0,  # :49

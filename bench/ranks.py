@@ -131,7 +131,8 @@ class Ranks:
         if self.count == 1:
             return
         mesh = init_device_mesh(self.device.type, (self.count,))
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        # Inputs stay as they are, as without shards: rotary angles and times would lose bits.
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
         for module in [*(block for blocks in lists for block in blocks), transformer]:
             # Resharded also at the root: what a rollout leaves gathered would not be the parameters of an update.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -26,9 +27,16 @@ class Rewarding:
     not on the number of ranks.
     """
 
-    def __init__(self, proxy: Scorer) -> None:
-        self._proxy, self._pool = proxy, ThreadPoolExecutor(max_workers=1)
-        self._waiting: list[tuple[tuple[int, ...], list[Entry], Future[list[Score]]]] = []
+    def __init__(self, proxy: Scorer, device: torch.device, *, overlap: bool = True) -> None:
+        """Nothing is scored before `rewards` asks for it unless `overlap`.
+
+        Args:
+            device: the rank's own, which a new thread has to be told.
+        """
+        self._proxy, self._overlap = proxy, overlap
+        begin = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(1, initializer=begin)
+        self._waiting: list[tuple[tuple[int, ...], list[Entry], Callable[[], list[Score]]]] = []
 
     def __enter__(self) -> Rewarding:
         return self
@@ -44,7 +52,8 @@ class Rewarding:
             for _ in range(images.shape[1])
         ]
         flat = list(images.reshape(-1, *images.shape[2:]))
-        self._waiting.append((images.shape[:2], entries, self._pool.submit(self._score, flat, entries)))
+        score = partial(self._score, flat, entries)
+        self._waiting.append((images.shape[:2], entries, self._pool.submit(score).result if self._overlap else score))
 
     def _score(self, images: list[np.ndarray], entries: list[Entry]) -> list[Score]:
         starts = range(0, len(images), BATCH)
@@ -58,7 +67,7 @@ class Rewarding:
         Raises:
             RewardError: the proxy could not score an image; training on a made-up number would be worse than stopping.
         """
-        scored = [(shape, list(zip(entries, future.result(), strict=True))) for shape, entries, future in self._waiting]
+        scored = [(shape, list(zip(entries, scores(), strict=True))) for shape, entries, scores in self._waiting]
         failed = [pair for _, pairs in scored for pair in pairs if np.isnan(pair[1].value)]
         if failed:
             entry, score = failed[0]

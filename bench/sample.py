@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ import torch
 
 import gold_metrics
 from baselines.sde import ode_step
-from bench import noise, prompts, rewards
+from bench import gradient, noise, prompts, rewards
 from bench.config import Config, ConfigError, Evaluation
 from bench.experiments import GOLD, PROXIES
 from bench.noise import Coordinates
@@ -60,6 +61,12 @@ class EvaluationSet:
         return [(member, part) for member in range(self.images_per_prompt) for part in parts]
 
 
+def sets_of(settings: Config) -> list[EvaluationSet]:
+    """`load_sets`; with random weights, where no proxy is there to judge its own, the gold set alone."""
+    wanted = settings.evaluation
+    return load_sets(replace(wanted, proxies={}) if settings.weights == "random" else wanted)
+
+
 def load_sets(settings: Evaluation) -> list[EvaluationSet]:
     """The gold set, and the proxies' own sets in the order of the table's columns.
 
@@ -99,6 +106,17 @@ def judges(settings: Config) -> list[Scorer]:
     scale, options = settings.scale, settings.judges
     golds = [rewards.full_size(name, options.get(name, {})) for name in GOLD[scale]]
     return [rewards.load(task, scale, options) for task in PROXIES] + golds
+
+
+def check_servers(scorers: Sequence[Scorer]) -> None:
+    """Whether the judges that ask a server find it, before images are made for them.
+
+    Raises:
+        JudgeServerError: one does not.
+    """
+    for scorer in scorers:
+        if check := getattr(scorer, "check", None):
+            check()
 
 
 def judges_of(wanted: EvaluationSet, sets: Sequence[EvaluationSet], scorers: Sequence[Scorer]) -> list[Scorer]:
@@ -151,10 +169,12 @@ def _round(
     policy: Policy, listed: list[tuple[int, list[Prompt]]], seed: int, steps: int, ranks: Ranks
 ) -> list[Picture]:
     """A batch by each rank; on the first rank the images of all, in order."""
-    made: list[Picture] = []
+    sharded = gradient.sharded(list(policy.transformer.parameters()))
     # A rank that is left without a batch repeats one: a sharded transformer needs every rank in each forward pass.
     member, part = listed[min(ranks.index, len(listed) - 1)]
-    ranks.attempt(lambda: made.extend(images(policy, part, seed, member, steps)))
+    work = partial(images, policy, part, seed, member, steps)
+    # In a pass over shards nobody could hear of an error: there it ends its rank, and the launcher the others.
+    made = list(work() if sharded else ranks.attempt(work))
     return ranks.collect(made if ranks.index < len(listed) else [])
 
 

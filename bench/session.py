@@ -116,10 +116,11 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
     choose("sampling.schedule", settings.sampling.schedule, SCHEDULES)
     random = choose("weights", settings.weights, {"published": False, "random": True})
     check_groups(settings, recipe, ranks.count)
-    check_training(settings, backbone, ranks.count)
+    check_training(settings, backbone, recipe, ranks.count)
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
-    sets = sample.load_sets(settings.evaluation)[: 1 if random else None]  # no proxy is there to judge its own
+    sets = sample.sets_of(settings)
     scorers: list[Scorer] = [StandIn()] if random else sample.judges(settings)
+    ranks.decide(lambda: sample.check_servers(scorers))
     for each in sets:
         sample.judges_of(each, sets, scorers)  # refuses a set that its proxy cannot judge
     loaded = loading.load(settings, row, ranks, loading.texts_of(settings, row, train_prompts, sets))
@@ -157,14 +158,14 @@ def _fresh_state(settings: Config, loaded: Policy, backbone: Backbone, ranks: Ra
     return State(names, parameters, Ema(parameters, optim.ema_decay, optim.ema_interval), optimizer)
 
 
-def check_training(settings: Config, backbone: Backbone, ranks: int) -> None:
+def check_training(settings: Config, backbone: Backbone, recipe: Recipe | None, ranks: int) -> None:
     """Whether what is trained fits the precision, the penalty and the number of ranks.
 
     Raises:
         ConfigError: it does not.
     """
     optim, full = settings.optim, backbone.train == "full"
-    trunks = settings.sampling.groups * settings.sampling.group_size
+    trunks = settings.sampling.groups * settings.sampling.group_size // (recipe.plan.branches if recipe else 1)
     wrong = {
         f"train must be lora or full, not {backbone.train!r}": backbone.train not in ("lora", "full"),
         f"optim.kl_unit must be one of {', '.join(KL_UNITS)}, not {optim.kl_unit!r}": optim.kl_unit not in KL_UNITS,
@@ -174,7 +175,7 @@ def check_training(settings: Config, backbone: Backbone, ranks: int) -> None:
         and backbone.dtype == "float16",
         f"train=full in {backbone.dtype} needs two processes or more, which share the float32 weights; start it with "
         "torchrun, or set dtype=float32": full and ranks == 1 and backbone.dtype != "float32",
-        f"train=full needs equal shares, and {ranks} processes share {trunks} members of an epoch": full
+        f"train=full needs equal shares, and {ranks} processes share {trunks} trunks of an epoch": full
         and trunks % ranks,
     }
     for message, holds in wrong.items():

@@ -48,7 +48,7 @@ def train(session: Session) -> None:
     """Runs or resumes a run to its end."""
     settings, state = session.config, session.state
     checkpoints = session.record.folder / "checkpoints"
-    resumed = checkpoint.resume(checkpoints, state)
+    resumed = checkpoint.resume(checkpoints, state, session.ranks.decide)
     session.record.cut(state.update if resumed else -1)
     if not resumed:
         evaluate(session)
@@ -64,7 +64,9 @@ def train(session: Session) -> None:
         began = time.perf_counter()
         epoch.run(session, session.recipe, session.proxy)
         session.record.append(
-            "times", {"epoch": state.epoch, "seconds": time.perf_counter() - began} | provenance.host()
+            "times",
+            {"epoch": state.epoch, "seconds": time.perf_counter() - began, "ranks": session.ranks.count}
+            | provenance.host(),
         )
         session.record.status("running", state.update, session.updates)
         bar.update(state.update - bar.n)

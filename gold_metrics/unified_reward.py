@@ -114,6 +114,14 @@ class UnifiedReward:
         self._server = JudgeServer(base_url, TOKEN, timeout=timeout, attempts=attempts, pause=pause)
         self._chat = Chat(self._server, in_flight)
 
+    def check(self) -> None:
+        """Whether the server is there and serves the model.
+
+        Raises:
+            JudgeServerError: it is not.
+        """
+        self._chat.check(self._model)
+
     @property
     def definition(self) -> dict[str, Any]:
         """Model and revision as named by the user, question, image as sent, temperature and reading of the reply."""

@@ -58,6 +58,6 @@ def _restored(session: Session, folder: Path) -> None:
     with torch.no_grad():
         for parameter in session.state.parameters:
             parameter.zero_()
-    assert checkpoint.resume(folder / "checkpoints", session.state)
+    assert checkpoint.resume(folder / "checkpoints", session.state, session.ranks.decide)
     for name, value in session.state.tensors().items():
         assert torch.equal(value, kept[name]), name

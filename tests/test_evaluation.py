@@ -155,8 +155,8 @@ class Rank(Ranks):
         self.index, self.count = index, count  # type: ignore[misc]
         self.rounds: list[list[Any]] = []
 
-    def attempt(self, work: Callable[[], None]) -> None:
-        work()
+    def attempt(self, work: Any) -> Any:
+        return work()
 
     def collect(self, items: list[Any]) -> list[Any]:
         self.rounds.append(list(items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,29 @@ def test_forwards_of_one_size_change_no_velocity(backbone: str) -> None:
     for rows in (1, 2, 5):
         policy.rows = rows
         assert (policy.velocity(*inputs(policy)) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("overflows", [3, 17])
+def test_a_float16_gradient_that_overflows_is_taken_again_at_half_the_scale(
+    overflows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, samples = sampled("sd3_guard_text", tmp_path, "backbones.sd3.dtype=float16")
+    assert session.recipe
+    scales, gradients = [], update.gradients
+
+    def spied(policy: Policy, *at: Any, **options: Any) -> list[StepRecord]:
+        scales.append(policy.gradient_scale)
+        records = gradients(policy, *at, **options)
+        if len(scales) <= overflows:
+            session.state.parameters[0].grad = torch.full_like(session.state.parameters[0], math.inf)
+        return records
+
+    monkeypatch.setattr(update, "gradients", spied)
+    at = (session, session.recipe, samples, torch.arange(12), session.policy.times(4), 0)
+    if overflows > 16:
+        with pytest.raises(GateError, match="gradient of update 1 is not finite"):
+            epoch.step(*at)
+    else:
+        epoch.step(*at)
+    assert scales == [2.0 ** (16 - n) for n in range(min(overflows, 16) + 1)]
+    assert session.policy.gradient_scale == 2.0**16

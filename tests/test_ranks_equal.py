@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.config import ConfigError
 from bench.experiments import find_row
-from bench.session import check_training
+from bench.session import check_training, recipe_of
 
 SIZES = ("sampling.micro_batch=3", "optim.micro_batch=3")
 FULL = ("backbones.flux.train=full", "optim.rate=1e-4")
@@ -49,7 +49,7 @@ def test_ranks_sample_the_same_bits_and_learn_the_same(
         (("backbones.sd3.train=full", "optim.kl_beta=0.1"), 1, "optim.kl_beta needs train=lora"),
         (("backbones.sd3.train=full", "backbones.sd3.dtype=float16"), 2, "gradients of float16 weights underflow"),
         (("backbones.sd3.train=full", "backbones.sd3.dtype=bfloat16"), 1, "needs two processes or more"),
-        (("backbones.sd3.train=full",), 5, "5 processes share 12 members"),
+        (("backbones.sd3.train=full",), 5, "5 processes share 12 trunks"),
         (("optim.kl_unit=sigma",), 1, "optim.kl_unit must be one of with_dt, without_dt, not 'sigma'"),
         (("optim.stacked_steps=0",), 1, "optim.stacked_steps must be positive, not 0"),
     ],
@@ -60,4 +60,4 @@ def test_what_does_not_fit_together_is_refused_before_weights_load(
     asked = settings("sd3_guard_text", tmp_path, *options)
     backbone = asked.backbones[find_row(asked.row).backbone]
     with pytest.raises(ConfigError, match=message):
-        check_training(asked, backbone, ranks)
+        check_training(asked, backbone, recipe_of(asked, find_row(asked.row)), ranks)

@@ -108,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--repeats",
         type=int,
         default=9,
-        help="turns, of which stages count the median and the comparison the least (default: 9)",
+        help="turns; of stages the median counts, of the comparison the least (default: 9)",
     )
     parser.add_argument("--compiled", action="store_true", help="compile the transformer's blocks first")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases of the comparison with TEXT in their names")

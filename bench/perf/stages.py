@@ -124,6 +124,6 @@ def scoring(subject: Subject, samples: Samples, timed: Callable[..., tuple[float
 
 def scored(subject: Subject, samples: Samples, proxy: Scorer) -> Tensor:
     """The rewards (B, F) of all images, as the runner has them scored."""
-    with Rewarding(proxy) as rewarding:
+    with Rewarding(proxy, subject.policy.device) as rewarding:
         rewarding.add(subject.members, samples.images)
         return rewarding.rewards()
