@@ -93,7 +93,7 @@ class Optim:
 
     Attributes:
         micro_batch: transitions a forward pass.
-        stacked_steps: how many denoising steps' transitions may share a forward.
+        stacked_steps: how many denoising steps' transitions may share a forward, as far as `micro_batch` has room.
         kl_beta, kl_unit: weight of the KL to the policy without its adapter, and the unit that it is stated for:
             `with_dt` or `without_dt` (`baselines.terms.KL_UNITS`).
     """
