@@ -93,6 +93,13 @@ def work(settings: Config, log: Path) -> None:
             sys.exit(1)
 
 
+def rows_at_a_time() -> int:
+    """Rows that a machine trains at a time: one for each core, but on a GPU, whose memory a row may need, one alone."""
+    import torch
+
+    return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
+
+
 def run(jobs: Sequence[Job], at_once: int) -> None:
     """Runs the jobs, `at_once` at a time: base models, by which all are normalised, then those with most work."""
     waiting, running = sorted(jobs, key=lambda job: (job.planned > 0, -job.work)), list[Job]()
@@ -117,7 +124,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.suite", description=__doc__)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("overrides", nargs="*", help="as for bench.train: scale=tiny seed=0 ...")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="rows at a time (default: one per core)")
+    parser.add_argument(
+        "--jobs", type=int, default=rows_at_a_time(), help="rows at a time (default: one a core, on a GPU one)"
+    )
     args = parser.parse_args()
     began = time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

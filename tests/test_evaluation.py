@@ -20,6 +20,8 @@ from bench.ranks import Ranks
 from bench.sample import EvaluationSet
 from bench.session import prepare
 from gold_metrics import image_set
+from gold_metrics.judge_server import JudgeServerError
+from gold_metrics.unified_reward import UnifiedReward
 from paper_tables.frame import read
 from paper_tables.table1 import measured
 
@@ -229,3 +231,13 @@ def test_where_forwards_have_a_fixed_size_every_batch_takes_one_a_step(
 def test_a_set_whose_proxy_is_not_asked_is_made_and_judged_by_nobody(tmp_path: Path) -> None:
     own = EvaluationSet("text", prompts.load(family(tmp_path, "text", 2)), 1)
     assert sample.judges_of(own, [own], []) == []
+
+
+def test_a_judge_whose_server_is_not_there_stops_a_run_before_weights_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = UnifiedReward(base_url="http://127.0.0.1:9/v1", attempts=1)
+    monkeypatch.setattr("bench.sample.judges", lambda settings: [asked])
+    monkeypatch.setattr("bench.loading.load", lambda *_: pytest.fail("weights were loaded"))
+    with pytest.raises(JudgeServerError, match=r"127\.0\.0\.1:9"):
+        prepare(settings("sd3_base", tmp_path), Ranks())

@@ -42,6 +42,14 @@ def test_ranks_sample_the_same_bits_and_learn_the_same(
     assert distance(alone["trained"], shared["trained"]) < 1e-6
 
 
+def test_shared_weights_in_bfloat16_are_the_model_that_frozen_ones_are(tmp_path: Path) -> None:
+    half = (*SIZES, "backbones.flux.dtype=bfloat16")
+    frozen = seen_by(1, "flux_guard_geneval", tmp_path / "frozen", *half)
+    shared = seen_by(2, "flux_guard_geneval", tmp_path / "shared", *half, *FULL)
+    for name in SAMPLED:
+        assert torch.equal(frozen[name], shared[name]), name
+
+
 @pytest.mark.parametrize(
     ("options", "ranks", "message"),
     [
