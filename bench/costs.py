@@ -114,7 +114,7 @@ def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> P
         row=row.name,
         scale=settings.scale,
         dtype=backbone.dtype,
-        parameters=costs.parameters,
+        parameters=costs.parameters or costs.trainable,  # of the transformer, frozen or trained whole
         trainable=costs.trainable,
         updates=planned_updates(settings, row),
         images_rollout=passes.images,
