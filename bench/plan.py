@@ -33,7 +33,7 @@ forwards   rows through the transformer, of which true CFG needs two: rollout, t
 TFLOP      counted on the meta device, adapter in place, attention fused; decoding and prompts are in it, judges not
 GPU-h      TFLOP / ({share:g} of {peak:g} TFLOP/s, one H200 in half precision; published runs reach 0.12 to 0.25);
            GPUs: {gpus}, which share rollouts, updates and evaluations; while the first judges, the others wait
-GB a GPU   frozen weights; {copies} float32 copies of what is trained (AdamW, average, gradients); an epoch's trajectories,
+GB a GPU   frozen weights; {copies} float32 copies of what is trained, with AdamW and average; an epoch's trajectories,
            shared by the GPUs; what a micro-batch's forward keeps; without the judges, a decoding and the allocator
 disk       {kept} checkpoints and one being written, what was trained, scores, and {png:g} bytes a pixel of PNG"""
 
