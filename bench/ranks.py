@@ -8,9 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
-from torch import Tensor
-from torch.distributed import gather_object as gather_to_first
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -18,7 +16,9 @@ from bench import gradient
 from bench.members import Member
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=6)  # our choice: the other ranks wait while the first judges an evaluation
+# Our choice, of words between ranks: the others wait while the first judges an evaluation. Sums keep torch's default,
+# so that a rank that is lost in one ends the run soon.
+PATIENCE = timedelta(hours=6)
 
 
 class Ranks:
@@ -29,9 +29,9 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        patience = InitProcessGroupKwargs(timeout=PATIENCE)
         # Unasked, accelerate forms no group of processes that have only CPUs.
-        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
+        self._accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+        self._words = distributed.new_group(backend="gloo", timeout=PATIENCE) if self.count > 1 else None
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +68,7 @@ class Ranks:
             except Exception as error:
                 answer[1] = error
         if self.count > 1:
-            broadcast_object_list(answer)
+            distributed.broadcast_object_list(answer, src=0, group=self._words)
         if answer[1] is not None:
             raise answer[1]
         decided: T = answer[0]
@@ -90,15 +90,16 @@ class Ranks:
         """The ranks' lists, one after the other, on every rank."""
         if self.count == 1:
             return items
-        gathered: list[T] = gather_object(items)
-        return gathered
+        lists: list[Any] = [[]] * self.count
+        distributed.all_gather_object(lists, items, group=self._words)
+        return [item for each in lists for item in each]
 
     def collect(self, items: list[T]) -> list[T]:
         """The ranks' lists, one after the other, on the first rank; nothing on the others."""
         if self.count == 1:
             return items
         lists: list[Any] = [[]] * self.count
-        gather_to_first(items, lists if self.first else None)
+        distributed.gather_object(items, lists if self.first else None, dst=0, group=self._words)
         return [item for each in lists for item in each]
 
     def sum(self, value: Tensor) -> Tensor:
@@ -143,4 +144,5 @@ class Ranks:
 
     def wait(self) -> None:
         """Until every rank is here."""
-        self._accelerator.wait_for_everyone()
+        if self.count > 1:
+            distributed.barrier(group=self._words)
