@@ -74,7 +74,7 @@ def details(row: Plan) -> str:
         (key.replace("_", " "), f"{value / 1e9:,.3g} GB" if key in bytes_of else _number(value))
         for key, value in asdict(row).items()
     ]
-    return text(shown, ())
+    return text([*shown, ("GB a GPU", f"{row.total('bytes_') / 1e9:,.3g} GB")], ())
 
 
 def text(rows: object, headers: object) -> str:
@@ -111,10 +111,10 @@ def warnings(plans: Sequence[Plan]) -> list[str]:
     return [warning for warning, rows in found.items() if rows]
 
 
-def as_json(plans: Sequence[Plan], utilisation: float) -> str:
+def as_json(plans: Sequence[Plan], utilisation: float, gpus: int) -> str:
     """The same as data: `rows`, `total` and what the hours assume."""
     rows = [asdict(each) for each in plans]
-    assumed = {"utilisation": utilisation, "peak_tflop_per_second": PEAK}
+    assumed = {"utilisation": utilisation, "gpus": gpus, "peak_tflop_per_second": PEAK}
     return json.dumps({"rows": rows, "total": totals([line(each) for each in plans])} | assumed, indent=2)
 
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"bench.plan: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     if args.json:
-        print(as_json(plans, args.utilisation))
+        print(as_json(plans, args.utilisation, args.gpus))
         return
     shown = details(plans[0]) if len(plans) == 1 else table(plans)
     print("\n".join([shown, notes(args.utilisation, args.gpus), *warnings(plans)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -134,6 +135,8 @@ class Ranks:
         mesh = init_device_mesh(self.device.type, (self.count,))
         # Inputs stay as they are, as without shards: rotary angles and times would lose bits.
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        # Flux's blocks return slices, and nothing writes to them in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         lists = [child for child in transformer.children() if isinstance(child, torch.nn.ModuleList)]
         for module in [*(block for blocks in lists for block in blocks), transformer]:
             # Resharded also at the root: what a rollout leaves gathered would not be the parameters of an update.

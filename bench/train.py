@@ -7,6 +7,7 @@ Left out: learning-rate schedules, inner epochs and mixed advantages, which none
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -166,6 +167,7 @@ def _give_up(session: Session, error: BaseException) -> None:
 def main(composed: DictConfig) -> None:
     """Command line."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, _interrupt)  # what Slurm and torchrun send
     if OmegaConf.is_missing(composed, "row"):
         sys.exit(f"bench.train: say which row: row=NAME with NAME one of {', '.join(ROWS)}")
     try:
@@ -173,6 +175,13 @@ def main(composed: DictConfig) -> None:
     except KNOWN_ERRORS as error:
         print(f"bench.train: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("bench.train: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

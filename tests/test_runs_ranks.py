@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_runs import PROMPTS, lines, overrides, settings
 from filelock import FileLock
 from forked_ranks import command, fork
 
-from bench import train
+from bench import epoch, train
 from bench.config import ConfigError
 from bench.experiments import find_row
 from bench.ranks import Ranks
 from bench.rewarding import RewardError
-from bench.session import check_groups, recipe_of
+from bench.session import Session, check_groups, recipe_of
 
 ROW = "sd3_guard_text"
 
 
-def together(count: int, folder: Path, *arguments: str) -> list[tuple[int | None, str]]:
+def together(
+    count: int, folder: Path, *arguments: str, work: Callable[..., None] = command
+) -> list[tuple[int | None, str]]:
     """Exit code and errors of `count` processes that torchrun would have started."""
     folder.mkdir(exist_ok=True)
-    codes = fork(count, command, folder, *arguments)
+    codes = fork(count, work, folder, *arguments)
     return [(code, (folder / f"errors-{rank}.txt").read_text()) for rank, code in enumerate(codes)]
 
 
@@ -99,3 +106,26 @@ def test_every_member_is_done_by_one_rank(monkeypatch: pytest.MonkeyPatch) -> No
             shares.append(ranks.share(members, 6))  # type: ignore[arg-type]
         assert [member for share in shares for member in share] == members
         assert all(len(share) % 6 == 0 for share in shares)
+
+
+def test_a_terminated_run_says_that_it_was_and_goes_on(tmp_path: Path) -> None:
+    arguments = [f"row={ROW}", *overrides(tmp_path), f"runs={tmp_path}/runs"]
+    ((code, errors),) = together(1, tmp_path, *arguments, work=terminated)
+    assert code == 130
+    assert errors.strip().endswith("interrupted; the same command goes on from the last checkpoint")
+    status = tmp_path / "runs" / ROW / "seed0" / "status.json"
+    assert json.loads(status.read_text())["state"] == "preempted"
+    assert together(1, tmp_path, *arguments)[0][0] == 0
+    assert json.loads(status.read_text())["state"] == "finished"
+
+
+def terminated(folder: Path, *arguments: str) -> None:
+    """`command`, sent SIGTERM at the end of its first epoch."""
+    run = epoch.run
+
+    def run_and_be_told(session: Session, *rest: Any) -> None:
+        run(session, *rest)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    epoch.run = run_and_be_told
+    command(folder, *arguments)
