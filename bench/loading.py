@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from bench import config, policy, prompts, random_weights
 from bench.config import Backbone, Config
 from bench.embeddings import Store, free_text_encoders
@@ -31,9 +33,14 @@ def load(settings: Config, row: Row, ranks: Ranks, texts: list[str]) -> Policy:
     """
     backbone = settings.backbones[row.backbone]
     loaded = _random(settings, backbone, ranks) if settings.weights == "random" else _stored(backbone, ranks, texts)
-    if backbone.dtype != "float32" or ranks.device.type != "cpu":
-        loaded.rows = settings.optim.micro_batch
+    fix_rows(loaded, backbone, settings.optim.micro_batch)
     return loaded
+
+
+def fix_rows(loaded: Policy, backbone: Backbone, rows: int) -> None:
+    """Forwards of `rows` rows each wherever a batch's size may move its means: in half precision, and on a GPU."""
+    if backbone.dtype != "float32" or loaded.device.type != "cpu":
+        loaded.rows = rows
 
 
 def _random(settings: Config, backbone: Backbone, ranks: Ranks) -> Policy:
@@ -44,16 +51,21 @@ def _random(settings: Config, backbone: Backbone, ranks: Ranks) -> Policy:
 
 def _stored(backbone: Backbone, ranks: Ranks, texts: list[str]) -> Policy:
     if not backbone.embeddings:
-        return _pipeline(backbone, ranks, text_encoders=True)
+        return pipeline(backbone, ranks.device)
     store = Store(Path(backbone.embeddings), backbone.weights, backbone.text_tokens, backbone.dtype)
     lacking = ranks.decide(lambda: bool(store.lacking(texts)))
-    loaded = _pipeline(backbone, ranks, text_encoders=lacking and ranks.first)
+    loaded = pipeline(backbone, ranks.device, text_encoders=lacking and ranks.first)
     loaded.stored = ranks.decide(lambda: store.fill(loaded, texts))
     free_text_encoders(loaded)
     return loaded
 
 
-def _pipeline(backbone: Backbone, ranks: Ranks, text_encoders: bool) -> Policy:
+def pipeline(backbone: Backbone, device: torch.device, *, text_encoders: bool = True) -> Policy:
+    """The policy of a backbone's stored pipeline, on `device`.
+
+    Raises:
+        PolicyError: as `policy.load`.
+    """
     loaded = policy.load(
         backbone.weights,
         backbone.resolution,
@@ -65,5 +77,5 @@ def _pipeline(backbone: Backbone, ranks: Ranks, text_encoders: bool) -> Policy:
         train=backbone.train,
         text_encoders=text_encoders,
     )
-    loaded.pipe.to(ranks.device)
+    loaded.pipe.to(device)
     return loaded

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recipe import Recipe
-from bench import noise, policy, prompts, rollout
+from bench import loading, noise, prompts, rollout
 from bench.architectures import SD35_MEDIUM, build
 from bench.config import Backbone, Config, ConfigError
 from bench.costs import shape_of
@@ -91,7 +91,7 @@ def subject(settings: Config, device: torch.device) -> Subject:
     """
     backbone = settings.backbones[find_row(settings.row).backbone]
     shipped = Path(backbone.weights).is_dir()
-    made = _shipped(backbone, device) if shipped else random_policy(backbone, device)
+    made = loading.pipeline(backbone, device) if shipped else random_policy(backbone, device)
     path = Path(settings.tasks["text"].prompts)
     known = prompts.of_epoch(prompts.load(path, repeats=True), 1, SEED, 0) if path.exists() else [made_up()]
     return assemble(settings, backbone, made, known[0])
@@ -106,8 +106,7 @@ def assemble(settings: Config, backbone: Backbone, made: Policy, prompt: Prompt)
     recipe, lora = recipe_of(settings, find_row(settings.row)), backbone.lora
     if recipe is None or backbone.train != "lora":
         raise ConfigError(f"wanted a row that trains an adapter, found {settings.row} with train={backbone.train}")
-    if backbone.dtype != "float32" or made.device.type != "cpu":
-        made.rows = settings.optim.micro_batch  # as a session sets it
+    loading.fix_rows(made, backbone, settings.optim.micro_batch)
     _, parameters = made.add_lora(lora.rank, lora.alpha, lora.targets, SEED)
     _stir(parameters)
     with torch.no_grad():
@@ -126,20 +125,6 @@ def _stir(parameters: list[Tensor], size: float = 0.02) -> None:
     generator = torch.Generator().manual_seed(SEED)
     for parameter in parameters:  # else half of an adapter is zero, and so are the gradients of the other half
         parameter.add_(size * torch.randn(parameter.shape, generator=generator).to(parameter))
-
-
-def _shipped(backbone: Backbone, device: torch.device) -> Policy:
-    made = policy.load(
-        backbone.weights,
-        backbone.resolution,
-        backbone.text_tokens,
-        backbone.guidance,
-        dtype=backbone.dtype,
-        cfg_detach=backbone.cfg_detach,
-        checkpointing=backbone.checkpointing,
-    )
-    made.pipe.to(device)
-    return made
 
 
 def random_policy(
