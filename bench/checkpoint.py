@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench import gradient
+from bench import gradient, seals
 from bench.ema import Ema
-from bench.record import write_json
+from bench.record import METRIC_FILES
+from bench.seals import digest
 
 KEEP = 2  # checkpoints; the newest, and one to fall back on
+STATE, MANIFEST = "state.safetensors", "manifest.json"
 
 
 class CheckpointError(ValueError):
@@ -34,6 +35,7 @@ class State:
     Attributes:
         names: of the trained parameters, in the order of `parameters`.
         update, epoch: how many of each are done.
+        saved: the update of the newest checkpoint; -1 without one.
     """
 
     names: list[str]
@@ -42,6 +44,7 @@ class State:
     optimizer: torch.optim.Optimizer
     update: int = 0
     epoch: int = 0
+    saved: int = -1
 
     def tensors(self, keep: bool = True) -> dict[str, Tensor]:
         """Every tensor of the state by name, whole, contiguous and on the CPU.
@@ -76,25 +79,38 @@ class State:
 def save(folder: Path, state: State, writes: bool = True) -> None:
     """Writes `folder/update-NNNNNN`, synced and renamed, then drops all but the newest `KEEP`.
 
+    It belongs to the record beside `folder` as that is now: a resumed run goes on from there.
+
     Args:
         writes: whether this rank does; each has to call where weights are sharded.
     """
     tensors = state.tensors(keep=writes)
+    state.saved = state.update
     if not writes:
         return
-    target = folder / f"update-{state.update:06d}"
+    target = _name(folder, state.update)
     partial = folder / f".{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(tensors, partial / "state.safetensors")
-    _sync(partial / "state.safetensors")
-    manifest = {"update": state.update, "epoch": state.epoch, "sha256": _sha256(partial / "state.safetensors")}
-    write_json(partial / "manifest.json", manifest)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        save_file(tensors, partial / STATE)
+        _sync(partial / STATE)
+        position = {"update": state.update, "epoch": state.epoch, "evaluated": False}
+        seals.write_signed(partial / MANIFEST, position | {"state": digest(partial / STATE), "record": _record(folder)})
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+        raise
     _sync(folder)
     for old in found(folder)[:-KEEP]:
         shutil.rmtree(old)
+
+
+def mark_evaluated(folder: Path, update: int) -> None:
+    """Notes that the evaluation at the newest checkpoint is in the record."""
+    manifest = _name(folder, update) / MANIFEST
+    seals.write_signed(manifest, seals.read_signed(manifest) | {"evaluated": True, "record": _record(folder)})
 
 
 def found(folder: Path) -> list[Path]:
@@ -102,52 +118,79 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*"))
 
 
-def resume(folder: Path, state: State, decide: Callable[[Callable[[], Path | None]], Path | None]) -> bool:
-    """Puts the newest checkpoint into `state`; False if there is none.
+def resume(folder: Path, state: State, decide: Callable[[Callable[[], Path | None]], Path | None]) -> dict[str, Any]:
+    """Puts the newest good checkpoint into `state` and returns its manifest; empty if there is none.
 
     Args:
-        decide: `Ranks.decide`: the first rank alone looks for it and checks its hash.
+        decide: `Ranks.decide`: the first rank alone looks for it and checks its hashes.
 
     Raises:
-        CheckpointError: the newest checkpoint is damaged or belongs to another model; nothing was changed.
+        CheckpointError: none can be used, or it belongs to another model; `state` was not changed.
     """
     chosen = decide(lambda: newest(folder, state.names))
     if chosen is None:
-        return False
-    manifest = json.loads((chosen / "manifest.json").read_text(encoding="utf-8"))
-    state.restore(safe_open(chosen / "state.safetensors", "pt"))
-    state.update, state.epoch = int(manifest["update"]), int(manifest["epoch"])
-    return True
+        return {}
+    manifest = seals.read_signed(chosen / MANIFEST)
+    state.restore(safe_open(chosen / STATE, "pt"))
+    state.update, state.epoch = manifest["update"], manifest["epoch"]
+    state.saved = state.update
+    return manifest
 
 
 def newest(folder: Path, names: list[str]) -> Path | None:
-    """The newest checkpoint of parameters with these names, its content checked; None if there is none.
+    """The newest good checkpoint of parameters with these names; None if there is none at all.
+
+    A damaged one is reported and steps aside, as `damaged-update-NNNNNN`; the one before it is taken.
 
     Raises:
-        CheckpointError: as `resume`.
+        CheckpointError: all are damaged, or it belongs to another model.
     """
-    if not found(folder):
-        return None
-    last = found(folder)[-1]
-    try:
-        manifest = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
-        if _sha256(last / "state.safetensors") != manifest["sha256"]:
-            raise CheckpointError("its hash is not the one that was written")
-        file = safe_open(last / "state.safetensors", "pt")
+    faults = []
+    for path in reversed(found(folder)):
+        try:
+            _check(path, folder.parent)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            faults.append(f"checkpoint {path} cannot be used: {error}")
+            continue
+        for fault, bad in zip(faults, reversed(found(folder)), strict=False):
+            print(f"{fault}; going on from {path.name}", file=sys.stderr)
+            shutil.rmtree(folder / f"damaged-{bad.name}", ignore_errors=True)
+            bad.rename(folder / f"damaged-{bad.name}")
+        _check_model(path, names)
+        return path
+    if faults:
+        raise CheckpointError(f"{'; '.join(faults)}. No good one is left; FORCE=1 starts over")
+    return None
+
+
+def _check(path: Path, run: Path) -> None:
+    """Whether the checkpoint and the record that it belongs to are what was written."""
+    manifest = seals.read_signed(path / MANIFEST)
+    if digest(path / STATE) != manifest["state"]:
+        raise CheckpointError(f"the hash of {STATE} is not the one that was written")
+    for name, written in manifest["record"].items():
+        if digest(run / name, written["bytes"]) != written:
+            raise CheckpointError(f"{run / name} is not what was written up to there")
+
+
+def _check_model(path: Path, names: list[str]) -> None:
+    with safe_open(path / STATE, "pt") as file:
         if {f"parameter/{name}" for name in names} - set(file.keys()):
-            raise CheckpointError("it belongs to another model or adapter")
-        int(manifest["update"]), int(manifest["epoch"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"checkpoint {last} cannot be used: {error}. Delete that folder to go on from the one before it, "
-            "or run with FORCE=1 to start over"
-        ) from error
-    return last
+            raise CheckpointError(
+                f"checkpoint {path} cannot be used: it belongs to another model or adapter; FORCE=1 starts over"
+            )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _record(folder: Path) -> dict[str, Any]:
+    """Hashes of the metric files beside `folder` as they are now, for good on disk."""
+    paths = [path for path in (folder.parent / name for name in METRIC_FILES) if path.exists()]
+    for path in paths:
+        _sync(path)
+    return {path.name: digest(path) for path in paths}
+
+
+def _name(folder: Path, update: int) -> Path:
+    return folder / f"update-{update:06d}"
 
 
 def _sync(path: Path) -> None:

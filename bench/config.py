@@ -129,6 +129,7 @@ class Evaluation:
         proxies: proxies that are scored on a set of their own alone, since their prompts need a target. A point on the
             way makes the gold set and that of the row's own proxy; a base model's point and a row's last make all.
         micro_batch: prompts a forward pass.
+        later: judges that are not asked by the run; `bench.judge` asks them when it is over.
     """
 
     prompts: str = MISSING
@@ -137,6 +138,7 @@ class Evaluation:
     micro_batch: int = MISSING
     steps: int = MISSING
     every: int = MISSING
+    later: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -40,6 +40,7 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
     with Rewarding(proxy, session.ranks.device, overlap=not session.config.tf32) as rewarding:
         samples = rollout.sample(session.policy, recipe, members, conditioning, times, seed, epoch, size, rewarding.add)
         samples.rewards = session.ranks.attempt(rewarding.rewards)
+    session.stop.check(session.ranks)  # nothing is learned or logged yet
     everyones = torch.stack(session.ranks.gather(list(samples.rewards)))
     rollout.set_advantages(samples, everyones, recipe, sampling.groups)
     session.record.append(

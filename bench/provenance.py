@@ -59,7 +59,7 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 # Settings that change no number of a run, and paths: what is behind them is in the hashes.
-FREE = {"force", "runs", "suite", "tracking", "prompts", "weights", "judges", "embeddings"}
+FREE = {"force", "runs", "suite", "tracking", "prompts", "weights", "judges", "embeddings", "checkpoint_every", "later"}
 
 
 def check_same(info: dict[str, Any], settings: Config, folder: Path) -> None:
@@ -132,5 +132,5 @@ def git_commit() -> str:
 
 
 def host() -> dict[str, Any]:
-    """Where an epoch ran; kept apart from the metrics, which must not depend on it."""
-    return {"host": socket.gethostname(), "machine": platform.machine()}
+    """Where an epoch ran, and by which code; kept apart from the metrics, which must not depend on it."""
+    return {"host": socket.gethostname(), "machine": platform.machine(), "git_commit": git_commit()}

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,11 @@ class Record:
         with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def cut(self, update: int) -> None:
-        """Drops what was logged after `update`, so that a resumed run logs each update once."""
-        paths = [self.folder / name for name in METRIC_FILES] if self.writes else []
-        for path in (p for p in paths if p.exists()):
-            kept = [row for row in read_lines(path) if row["update"] <= update]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in kept), encoding="utf-8")
-            partial.replace(path)
+    def cut(self, sizes: Mapping[str, int]) -> None:
+        """Drops what stands behind the first `sizes` bytes of each metric file, so that each update is logged once."""
+        for path in (self.folder / name for name in METRIC_FILES):
+            if self.writes and path.exists():
+                os.truncate(path, sizes.get(path.name, 0))
 
 
 def _finite(value: Any) -> Any:

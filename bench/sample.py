@@ -24,6 +24,7 @@ from bench.config import Config, ConfigError, Evaluation
 from bench.experiments import GOLD, PROXIES
 from bench.noise import Coordinates
 from bench.policy import Policy
+from bench.preemption import Stop
 from bench.prompts import Prompt, PromptError
 from bench.ranks import Ranks
 from gold_metrics import image_set
@@ -148,15 +149,28 @@ def images(policy: Policy, prompts: Sequence[Prompt], seed: int, member: int, st
     return policy.decode(latents)
 
 
-def write(policy: Policy, wanted: EvaluationSet, seed: int, settings: Evaluation, folder: Path, ranks: Ranks) -> None:
+def write(
+    policy: Policy,
+    wanted: EvaluationSet,
+    seed: int,
+    settings: Evaluation,
+    folder: Path,
+    ranks: Ranks,
+    stop: Stop | None = None,
+) -> None:
     """Samples the set's images on all ranks, whole batches each, into the image set `folder`; the first rank writes.
 
     The images do not depend on the number of ranks, to the bit: a batch is the same wherever it is made.
+
+    Raises:
+        Preempted: `stop` was asked for between two rounds of batches; no image is kept.
     """
     # One forward a step for each batch, as the ranks of a sharded transformer need equally many.
     size = min(settings.micro_batch, policy.rows or settings.micro_batch)
     listed, pictures = wanted.batches(size), list[Picture]()
     for start in range(0, len(listed), ranks.count):
+        if stop:
+            stop.check(ranks)
         pictures += _round(policy, listed[start : start + ranks.count], seed, settings.steps, ranks)
 
     def finish() -> None:
@@ -213,6 +227,6 @@ def _evaluate_set(session: Session, wanted: EvaluationSet) -> dict[str, float]:
     name = f"update-{update:06d}"
     folder, scores = run / "images" / wanted.proxy / name, run / "scores" / wanted.proxy / f"{name}.parquet"
     with session.state.ema.swapped_in():
-        write(session.policy, wanted, settings.seed, settings.evaluation, folder, session.ranks)
+        write(session.policy, wanted, settings.seed, settings.evaluation, folder, session.ranks, session.stop)
     scorers = judges_of(wanted, session.evaluation_sets, session.scorers)
     return session.ranks.decide(lambda: judge(folder, scorers, scores, f"{run.parent.name}-{run.name}", update))

@@ -21,6 +21,7 @@ from bench.config import Backbone, Config
 from bench.ema import Ema
 from bench.experiments import Row, find_row
 from bench.policy import DTYPES, Policy
+from bench.preemption import Stop
 from bench.prompts import Prompt
 from bench.ranks import Ranks
 from bench.record import Record
@@ -58,6 +59,7 @@ class Session:
     ranks: Ranks
     updates: int
     scorers: list[Scorer]
+    stop: Stop
 
     def times(self) -> Tensor:
         """The flow times (T + 1,) of rollouts and updates; an evaluation takes the pipeline's."""
@@ -104,7 +106,7 @@ def _check_batch(settings: Config, recipe: Recipe) -> None:
         )
 
 
-def prepare(settings: Config, ranks: Ranks) -> Session:
+def prepare(settings: Config, ranks: Ranks, stop: Stop | None = None) -> Session:
     """Reads the prompts, loads the scorers and the pipeline and adds the adapter; the same on each of `ranks`.
 
     Raises:
@@ -137,6 +139,7 @@ def prepare(settings: Config, ranks: Ranks) -> Session:
         ranks=ranks,
         updates=config.planned_updates(settings, row),
         scorers=scorers,
+        stop=stop or Stop(),
     )
 
 

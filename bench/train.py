@@ -1,28 +1,24 @@
-"""`python -m bench.train row=NAME`: one row of a table, from prompts to scores.
-
-The loop is the same for every method: sample, reward, advantage, update, log; a method is a row of `baselines`.
-Left out: learning-rate schedules, inner epochs and mixed advantages, which none of the four papers uses.
-"""
+"""`python -m bench.train row=NAME`: one row of a table, from prompts to scores; an interrupted one goes on."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
-from bench import checkpoint, config, epoch, ledger, prompts, provenance, sample, trained, update
+from bench import checkpoint, config, ledger, prompts, provenance, seals, update
 from bench.config import Config
 from bench.experiments import ROWS, RowError, find_row
+from bench.loop import mirror, train
 from bench.machine import check_memory, set_precision
 from bench.policy import PolicyError
+from bench.preemption import RETRY, Preempted, Stop
 from bench.ranks import Ranks
 from bench.record import LedgerError, clear, make_folder
 from bench.rewarding import RewardError
@@ -45,72 +41,11 @@ KNOWN_ERRORS = (
 )
 
 
-def train(session: Session) -> None:
-    """Runs or resumes a run to its end."""
-    settings, state = session.config, session.state
-    checkpoints = session.record.folder / "checkpoints"
-    resumed = checkpoint.resume(checkpoints, state, session.ranks.decide)
-    session.record.cut(state.update if resumed else -1)
-    if not resumed:
-        evaluate(session)
-    bar = tqdm(
-        total=session.updates,
-        initial=state.update,
-        desc=session.row.name,
-        unit="update",
-        mininterval=2,
-        disable=not session.ranks.first,
-    )
-    while session.recipe and session.proxy and state.update < session.updates:
-        began = time.perf_counter()
-        epoch.run(session, session.recipe, session.proxy)
-        session.record.append(
-            "times",
-            {"epoch": state.epoch, "seconds": time.perf_counter() - began, "ranks": session.ranks.count}
-            | provenance.host(),
-        )
-        session.record.status("running", state.update, session.updates)
-        bar.update(state.update - bar.n)
-        last = state.update == session.updates
-        if last or state.update % settings.evaluation.every == 0:
-            evaluate(session)
-        if last or state.epoch % settings.checkpoint_every == 0:
-            save(session, checkpoints)
-    bar.close()
-    if session.updates:
-        with state.ema.swapped_in():
-            trained.save(session.policy, session.record.folder, session.ranks.first)
-    session.record.status("finished", state.update, session.updates)
-
-
-def save(session: Session, folder: Path) -> None:
-    """A checkpoint by the rank that writes; the others hand it their shards and wait for it."""
-    checkpoint.save(folder, session.state, session.ranks.first)
-    session.ranks.wait()
-
-
-def evaluate(session: Session) -> None:
-    """An evaluation point with the averaged weights: images, scores, their means, and the mirror brought up to date."""
-    found = sample.evaluate(session)
-    session.record.append("metrics", {"update": session.state.update, "epoch": session.state.epoch} | found)
-    mirror(session)
-    session.ranks.wait()
-
-
-def mirror(session: Session) -> None:
-    """Shows the run as it is now in MLflow, a copy: where that fails the run goes on, and the next call catches up."""
-    if not (session.config.tracking and session.ranks.first):
-        return
-    try:
-        ledger.mirror(ledger.read(session.record.folder), session.config.tracking)
-    except Exception as error:
-        print(f"bench.train: MLflow was not brought up to date: {error}", file=sys.stderr)
-
-
-def run(settings: Config) -> Path:
+def run(settings: Config, stop: Stop | None = None) -> Path:
     """Trains one row unless it is finished; returns its folder. Every rank of a run calls it.
 
     Raises:
+        Preempted: `stop` was asked for; the same call goes on.
         LedgerError: another process works on the run, or its record is damaged.
         RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
     """
@@ -123,12 +58,13 @@ def run(settings: Config) -> Path:
             return folder
         set_precision(settings.tf32)
         check_memory(settings, ranks.device, ranks.count)
-        session = prepare(settings, ranks)
+        session = prepare(settings, ranks, stop or Stop())
         info = provenance.describe(session)
         if earlier:  # the first rank alone has all of the pipeline's files
             ranks.decide(lambda: provenance.check_same_inputs(earlier.info, info["hashes"], folder))
         try:
-            session.record.begin(info)
+            if not earlier:
+                begin(session, info)
             train(session)
             mirror(session)
         except BaseException as error:
@@ -151,37 +87,60 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
         clear(folder)
     if not (folder / "run.json").exists():
         return None
+    check_seals(folder)
     earlier = ledger.read(folder)
     provenance.check_same(earlier.info, settings, folder)
     provenance.check_same_inputs(earlier.info, provenance.inputs(settings, find_row(settings.row)), folder)
     return earlier
 
 
+def begin(session: Session, info: dict[str, Any]) -> None:
+    """What was asked, and with what it is made: written once, also where a later attempt goes on with other code."""
+    session.record.begin(info)
+    if session.record.writes:
+        seals.seal(session.record.folder, session.record.folder / "run.json")
+
+
+def check_seals(folder: Path) -> None:
+    """Whether what an earlier process left is what it wrote. Training needs no evaluation: damage there is reported.
+
+    Raises:
+        LedgerError: anything else is damaged.
+    """
+    faults = seals.damaged(folder)
+    evaluations = {name for name in faults if name.startswith(("scores/", "images/"))}
+    for name in evaluations:
+        print(f"bench.train: {folder / name} {faults[name]}", file=sys.stderr)
+    if others := [f"{folder / name} {fault}" for name, fault in faults.items() if name not in evaluations]:
+        raise LedgerError(f"{'; '.join(others)}; run the row again with FORCE=1, or bring the files back")
+
+
 def _give_up(session: Session, error: BaseException) -> None:
-    state = "preempted" if isinstance(error, KeyboardInterrupt) else "failed"
-    session.record.status(state, session.state.update, session.updates, f"{type(error).__name__}: {error}")
+    preempted = isinstance(error, KeyboardInterrupt | Preempted)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    session.record.status("preempted" if preempted else "failed", session.state.update, session.updates, said)
     mirror(session)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(composed: DictConfig) -> None:
-    """Command line."""
+    """Command line: 0 finished, 2 refused with one message, 75 preempted and saved, 130 interrupted."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, _interrupt)  # what Slurm and torchrun send
+    stop = Stop()
+    stop.listen()
     if OmegaConf.is_missing(composed, "row"):
         sys.exit(f"bench.train: say which row: row=NAME with NAME one of {', '.join(ROWS)}")
     try:
-        run(config.plain(composed))
+        run(config.plain(composed), stop)
     except KNOWN_ERRORS as error:
         print(f"bench.train: {error}", file=sys.stderr)
         sys.exit(2)
+    except Preempted as signal:
+        print(f"bench.train: stopped by {signal}, saved; the same command goes on", file=sys.stderr)
+        sys.exit(RETRY)
     except KeyboardInterrupt:
         print("bench.train: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

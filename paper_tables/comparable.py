@@ -12,7 +12,7 @@ from bench.protocols import own
 # Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
 # behind a path or a judge is in the hashes. A method is its recipe and nothing else.
 FREE = {"row", "seed", "updates", "force", "runs", "suite", "tracking", "checkpoint_every", "micro_batch"}
-FREE |= {"prompts", "weights", "judges", "embeddings"}
+FREE |= {"prompts", "weights", "judges", "embeddings", "later"}
 OWN = "the row's own"
 JUDGING = (("evaluation", ["steps"]), ("evaluation", ["images_per_prompt"]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import ledger
-from bench.record import LedgerError, Record, read_lines
+from bench.record import METRIC_FILES, LedgerError, Record, read_lines
 
 INFO = {
     "run_id": "tiny/sd3_flow_text/seed0",
@@ -60,9 +60,9 @@ def test_a_torn_last_line_is_dropped_and_a_damaged_line_is_named(tmp_path: Path)
 
 def test_cutting_keeps_what_came_before_byte_for_byte(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    before = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    Record(folder).cut(2)
-    assert (folder / "metrics.jsonl").read_bytes() == b"".join(before[:2])
+    before = {name: (folder / name).read_bytes().splitlines(keepends=True) for name in METRIC_FILES}
+    Record(folder).cut({name: len(b"".join(lines[:2])) for name, lines in before.items()})
+    assert (folder / "metrics.jsonl").read_bytes() == b"".join(before["metrics.jsonl"][:2])
     assert {row["update"] for row in read_lines(folder / "diagnostics.jsonl")} == {1, 2}
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from bench_runs import lines, settings
+from bench_runs import settings
 from filelock import FileLock
 
-from bench import epoch, ledger, provenance, train, update
-from bench.checkpoint import CheckpointError
+from bench import epoch, ledger, loop, provenance, train, update
 from bench.config import ConfigError
 from bench.experiments import RowError
 from bench.policy import PolicyError
@@ -99,27 +97,9 @@ def half_done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     session = prepare(settings(ROW, folder), Ranks())
     session.record.begin(provenance.describe(session))
     session.updates = 2
-    train.train(session)
+    loop.train(session)
     session.record.status("running", 2, 4)
     return folder
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "manifest"])
-def test_a_damaged_checkpoint_is_named_and_nothing_is_lost(half_done: Path, tmp_path: Path, damage: str) -> None:
-    shutil.copytree(half_done, tmp_path, dirs_exist_ok=True)
-    folder = tmp_path / "runs" / ROW / "seed0"
-    newest = folder / "checkpoints/update-000002"
-    content = bytearray((newest / "state.safetensors").read_bytes())
-    content[-5] ^= 1
-    damaged = {"flip": bytes(content), "cut": bytes(content[:-100]), "manifest": bytes(content)}[damage]
-    (newest / ("manifest.json" if damage == "manifest" else "state.safetensors")).write_bytes(damaged)
-    kept = (folder / "metrics.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match=r"update-000002 cannot be used.*Delete that folder"):
-        train.run(settings(ROW, tmp_path))
-    assert (folder / "metrics.jsonl").read_bytes() == kept
-    shutil.rmtree(newest)
-    assert train.run(settings(ROW, tmp_path)).exists()
-    assert max(line["update"] for line in lines(folder / "metrics.jsonl")) == 4
 
 
 def test_a_run_with_other_settings_is_neither_continued_nor_shown(half_done: Path) -> None:

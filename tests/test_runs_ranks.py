@@ -111,8 +111,8 @@ def test_every_member_is_done_by_one_rank(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_terminated_run_says_that_it_was_and_goes_on(tmp_path: Path) -> None:
     arguments = [f"row={ROW}", *overrides(tmp_path), f"runs={tmp_path}/runs"]
     ((code, errors),) = together(1, tmp_path, *arguments, work=terminated)
-    assert code == 130
-    assert errors.strip().endswith("interrupted; the same command goes on from the last checkpoint")
+    assert code == 75
+    assert errors.strip().endswith("stopped by SIGTERM, saved; the same command goes on")
     status = tmp_path / "runs" / ROW / "seed0" / "status.json"
     assert json.loads(status.read_text())["state"] == "preempted"
     assert together(1, tmp_path, *arguments)[0][0] == 0
