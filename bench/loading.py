@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -14,6 +15,10 @@ from bench.policy import Policy
 from bench.prompts import Prompt
 from bench.ranks import Ranks
 from bench.sample import EvaluationSet
+
+# Only after bench.policy, which makes diffusers importable beside a CPU build of torch.
+import diffusers  # isort: skip
+import transformers  # isort: skip
 
 
 def texts_of(settings: Config, row: Row, listed: list[Prompt], sets: list[EvaluationSet]) -> list[str]:
@@ -61,11 +66,14 @@ def _stored(backbone: Backbone, ranks: Ranks, texts: list[str]) -> Policy:
 
 
 def pipeline(backbone: Backbone, device: torch.device, *, text_encoders: bool = True) -> Policy:
-    """The policy of a backbone's stored pipeline, on `device`.
+    """The policy of a backbone's stored pipeline, on `device`; on a screen with the libraries' progress bars.
 
     Raises:
         PolicyError: as `policy.load`.
     """
+    if not sys.stderr.isatty():
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
     loaded = policy.load(
         backbone.weights,
         backbone.resolution,

@@ -22,6 +22,8 @@ from bench.record import METRIC_FILES
 from bench.session import Session
 from gold_metrics import image_set
 
+PACE, PACE_OF_LOGS = 2, 60  # seconds between two states of the progress bar: on a screen, in a file
+
 
 def train(session: Session) -> None:
     """Runs or resumes a run to its end.
@@ -39,7 +41,7 @@ def train(session: Session) -> None:
         initial=state.update,
         desc=session.row.name,
         unit="update",
-        mininterval=2,
+        mininterval=PACE if sys.stderr.isatty() else PACE_OF_LOGS,
         disable=not session.ranks.first,
     )
     try:

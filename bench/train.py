@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 import torch
 from filelock import FileLock, Timeout
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bench import checkpoint, config, ledger, prompts, provenance, seals, update
 from bench.config import Config
@@ -128,21 +131,33 @@ def main(composed: DictConfig) -> None:
     torch.set_num_threads(1)
     stop = Stop()
     stop.listen()
-    if OmegaConf.is_missing(composed, "row"):
-        sys.exit(f"bench.train: say which row: row=NAME with NAME one of {', '.join(ROWS)}")
     try:
+        if OmegaConf.is_missing(composed, "row"):
+            raise RowError(f"say which row: row=NAME with NAME one of {', '.join(ROWS)}")
         run(config.plain(composed), stop)
     except KNOWN_ERRORS as error:
-        print(f"bench.train: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Preempted as signal:
-        print(f"bench.train: stopped by {signal}, saved; the same command goes on", file=sys.stderr)
-        sys.exit(RETRY)
+        leave(error, 2)
+    except Preempted as preempted:
+        leave(f"stopped by {preempted}, saved; the same command goes on", RETRY)
     except KeyboardInterrupt:
-        print("bench.train: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        leave("interrupted; the same command goes on from the last checkpoint", 130)
+
+
+def leave(message: object, code: int) -> NoReturn:
+    """Ends the process with one line."""
+    print(f"bench.train: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def command() -> None:
+    """`main`, where also what Hydra refuses ends in one line."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, to be told apart from each other
+    config.register()
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        leave(f"{error} {error.__cause__ or ''}", 2)
 
 
 if __name__ == "__main__":
-    config.register()
-    main()
+    command()

@@ -43,12 +43,11 @@ def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: An
 
 def command(folder: Path, *arguments: str) -> None:
     """`python -m bench.train`, its errors in `folder/errors-RANK.txt`."""
-    from bench import config, train
+    from bench import train
 
     sys.argv = ["bench.train", *arguments]
-    config.register()
     with (
         (folder / f"errors-{os.environ.get('RANK', 0)}.txt").open("w") as errors,
         contextlib.redirect_stderr(errors),
     ):
-        train.main()
+        train.command()

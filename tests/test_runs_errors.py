@@ -11,6 +11,7 @@ import pytest
 import torch
 from bench_runs import settings
 from filelock import FileLock
+from forked_ranks import command, fork
 
 from bench import epoch, ledger, loop, provenance, train, update
 from bench.config import ConfigError
@@ -42,10 +43,26 @@ def test_a_row_like_no_other_is_answered_with_all_rows(tmp_path: Path) -> None:
         train.run(settings("nonsense", tmp_path))
 
 
-def test_a_command_without_a_row_names_the_rows() -> None:
-    done = subprocess.run([sys.executable, "-m", "bench.train"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("bench.train: say which row: row=NAME with NAME one of sd3_base, ")
+def test_a_command_without_a_row_names_the_rows(tmp_path: Path) -> None:
+    assert fork(1, command, tmp_path) == [2]
+    errors = (tmp_path / "errors-0.txt").read_text()
+    assert errors.startswith("bench.train: say which row: row=NAME with NAME one of sd3_base, ")
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("optim.rat=1", "Could not override 'optim.rat'"),
+        ("optim.rate=fast", "'fast' of type 'str' could not be converted to Float"),
+        ("row=x; touch pwned", "row=x; touch pwned"),
+    ],
+)
+def test_what_hydra_refuses_is_answered_in_one_line(argument: str, words: str, tmp_path: Path) -> None:
+    assert fork(1, command, tmp_path, f"row={ROW}", argument, f"runs={tmp_path}") == [2]
+    errors = (tmp_path / "errors-0.txt").read_text()
+    assert errors.startswith("bench.train: ") and words in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
