@@ -57,7 +57,8 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
     with contextlib.ExitStack() as held:
         earlier = ranks.decide(lambda: claim(folder, settings, held))
         if earlier and earlier.finished:
-            print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
+            if ranks.first:
+                print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
             return folder
         set_precision(settings.tf32)
         check_memory(settings, ranks.device, ranks.count)
@@ -72,6 +73,8 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
             mirror(session)
         except BaseException as error:
             _give_up(session, error)
+            if isinstance(error, Preempted):
+                ranks.wait()  # launchers kill the others once one has left
             raise
     return folder
 
