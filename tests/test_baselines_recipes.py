@@ -15,6 +15,7 @@ from torch import Tensor
 
 import baselines
 from baselines import ABLATION, RECIPES, Recipe, find_recipe, guard
+from baselines.__main__ import main
 from baselines.terms import beta_over_dt
 
 ROOT = Path(baselines.__file__).parents[1]
@@ -117,8 +118,12 @@ def test_the_command_shows_all_recipes_on_one_screen() -> None:
     assert change.split(None, 1)[1] == "log_ratio = ratio_norm, step_weight = inverse_dt, clip = 2e-06"
 
 
-def test_the_command_gives_the_same_as_data() -> None:
-    found = json.loads(run_module("--json"))
+def test_the_command_gives_the_same_as_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["baselines", "--json"])
+    main()
+    found = json.loads(capsys.readouterr().out)
     assert found == {name: row.columns() for name, row in (RECIPES | ABLATION).items()}
 
 

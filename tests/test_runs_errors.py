@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,16 +23,11 @@ from bench.update import GateError
 ROW = "sd3_flow_text"
 
 
-def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.train", *arguments]
-    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-
-
-def test_the_command_line_answers_a_wrong_row_in_one_line() -> None:
-    done = command_line("row=sd3_flow_txt")
-    assert done.returncode == 2
-    assert done.stderr.startswith("bench.train: no row is called 'sd3_flow_txt'; did you mean one of: sd3_flow_text")
-    assert len(done.stderr.splitlines()) == 1
+def test_the_command_line_answers_a_wrong_row_in_one_line(tmp_path: Path) -> None:
+    assert fork(1, command, tmp_path, "row=sd3_flow_txt") == [2]
+    errors = (tmp_path / "errors-0.txt").read_text()
+    assert errors.startswith("bench.train: no row is called 'sd3_flow_txt'; did you mean one of: sd3_flow_text")
+    assert len(errors.splitlines()) == 1
 
 
 def test_a_row_like_no_other_is_answered_with_all_rows(tmp_path: Path) -> None:
