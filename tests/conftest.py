@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -21,5 +22,16 @@ repair()
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves scores and notes of weights where the user keeps theirs."""
+    """No test reads or leaves scores, notes of weights and runs where the user keeps theirs."""
     monkeypatch.setenv("GOLD_METRICS_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mlflow.db` without runs, to be copied: its making costs seconds."""
+    from bench.ledger.store import Store
+
+    folder = tmp_path_factory.mktemp("store")
+    Store(f"sqlite:///{folder}/mlflow.db", folder)
+    return folder / "mlflow.db"

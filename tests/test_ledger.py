@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,10 @@ def test_only_run_folders_are_runs_and_not_the_mirrors_artifacts(tmp_path: Path)
     assert [run.path for run in ledger.load(tmp_path)] == [folder]
 
 
-def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path) -> None:
+def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path, empty_store: Path) -> None:
     from mlflow.tracking import MlflowClient
+
+    shutil.copy(empty_store, tmp_path)
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     folder = made(tmp_path, updates=2)
@@ -128,8 +131,12 @@ def test_the_mirror_holds_every_point_once_with_tags_and_sections(tmp_path: Path
     assert json.loads((folder / "mlflow.json").read_text())["lines"]["metrics.jsonl"] == 4
 
 
-def test_the_mirror_misses_nothing_of_an_update_that_was_interrupted_between_its_lines(tmp_path: Path) -> None:
+def test_the_mirror_misses_nothing_of_an_update_that_was_interrupted_between_its_lines(
+    tmp_path: Path, empty_store: Path
+) -> None:
     from mlflow.tracking import MlflowClient
+
+    shutil.copy(empty_store, tmp_path)
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     folder = made(tmp_path, updates=1)

@@ -1,0 +1,158 @@
+"""The reading side of a run's folder, which is the truth about it. Its files:
+
+run.json           what was asked and with what it was made; the same for the same request, byte for byte
+status.json        state, update, planned updates, error
+metrics.jsonl      a line per update: {"update": 12, "epoch": 6, "proxy/reward": ..., ...}
+diagnostics.jsonl  a line per optimiser update: log ratios, clipping and gradient norms per trained step
+times.jsonl        a line per epoch: seconds, host; the only file that differs between equal runs
+scores/            a parquet file per evaluation, a row per image and scorer
+images/            an image set per evaluation
+scores/PROXY/, images/PROXY/   the same of a proxy that is scored on prompts of its own
+lora/              the trained adapter, loadable by diffusers
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench import seals
+from bench.record import METRIC_FILES, LedgerError, read_lines
+
+SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, read from its folder; nothing is cached."""
+
+    path: Path
+    info: dict[str, Any]
+    status: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its planned end."""
+        return self.status.get("state") == "finished"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The composed configuration, flat: "optim.rate" and the like."""
+        return flatten(self.info["config"])
+
+    def metrics(self) -> pd.DataFrame:
+        """A row per update that logged anything, sorted by update, columns as logged."""
+        rows = read_lines(self.path / "metrics.jsonl")
+        return pd.DataFrame(rows, columns=None if rows else ["update", "epoch"])
+
+    def diagnostics(self) -> pd.DataFrame:
+        """A row per (update, trained step): every list of a line is spread over the steps."""
+        rows = []
+        for line in read_lines(self.path / "diagnostics.jsonl"):
+            lists = {k: v for k, v in line.items() if isinstance(v, list)}
+            single = {k: v for k, v in line.items() if k not in lists}
+            lists["step"] = lists.pop("steps")
+            rows += [single | dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+        return pd.DataFrame(rows)
+
+    def scores(self) -> pd.DataFrame:
+        """Every evaluation's scores: a row per image (or set) and scorer, with the columns `update` and `own`.
+
+        `own` is the proxy whose own prompts were scored; empty for the gold set.
+
+        Raises:
+            LedgerError: a file is not what was written.
+        """
+        root, parts = self.path / "scores", []
+        for path in sorted(root.rglob("update-*.parquet")):
+            update, own = int(path.stem.removeprefix("update-")), "" if path.parent == root else path.parent.name
+            seals.check(self.path, path)
+            parts.append(pd.read_parquet(path).assign(update=update, own=own))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `group.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def folders(root: Path) -> list[Path]:
+    """The folders `root`/ROW/seedN that hold a run, in the order of their paths.
+
+    Raises:
+        LedgerError: `root` is not there.
+    """
+    if not root.is_dir():
+        raise LedgerError(f"no folder of runs at {root}; train some first: make table1")
+    return [path.parent for path in sorted(root.glob("*/seed*/run.json"))]
+
+
+def load(root: Path) -> list[Run]:
+    """Every run of `folders`.
+
+    Raises:
+        LedgerError: as `folders`, or a run's run.json or status.json cannot be read.
+    """
+    return [read(folder) for folder in folders(root)]
+
+
+def read(folder: Path) -> Run:
+    """The run in `folder`.
+
+    Raises:
+        LedgerError: run.json or status.json cannot be read.
+    """
+    try:
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        status_file = folder / "status.json"
+        status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {}
+        if not (isinstance(info, dict) and isinstance(status, dict)):
+            raise ValueError("wanted an object in each file")
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"the record in {folder} cannot be read ({error}); run the row again with FORCE=1") from error
+    return Run(folder, info, status)
+
+
+def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[str, float | None, int]]:
+    """What the mirror shows of a run: (name, value, update) of every logged number and the per-step diagnostics.
+
+    None stands for a value that is not finite. `seen` says how many lines of each file to leave out.
+
+    Raises:
+        LedgerError: a line does not hold what the writer puts there.
+    """
+    skip = dict.fromkeys(METRIC_FILES, 0) | dict(seen or {})
+    for file, of_line in {"metrics.jsonl": _measured, "diagnostics.jsonl": _diagnosed}.items():
+        for number, row in enumerate(read_lines(run.path / file)[skip[file] :], start=skip[file] + 1):
+            try:
+                yield from of_line(row)
+            except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+                raise LedgerError(
+                    f"{run.path / file}, line {number} is damaged ({error!r}); delete it or run the row again"
+                ) from error
+
+
+def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, float | None, int]]:
+    for name, value in row.items():
+        if name not in ("update", "epoch"):
+            yield name, _finite(value), int(row["update"])
+
+
+def _diagnosed(row: Mapping[str, Any]) -> Iterator[tuple[str, float | None, int]]:
+    half = "off_policy" if row["inner"] else "on_policy"
+    for i, step in enumerate(row["steps"]):
+        for key, section in SECTIONS.items():
+            yield f"{section}/{half}/{step:02d}", _finite(row[key][i]), int(row["update"])
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(float(value)) else float(value)
