@@ -85,6 +85,13 @@ EXTRA: dict[str, Row] = {
     )
 }
 
+# What is trained together, by the rows' names.
+SUITES: dict[str, tuple[str, ...]] = {
+    "table1": tuple(TABLE1),
+    "ablation": tuple(row.name for row in TABLE2.values()),
+    "extra": tuple(EXTRA),
+}
+
 ROWS: dict[str, Row] = TABLE1 | {row.name: row for row in TABLE2.values()} | EXTRA
 
 PROXIES = ("geneval", "pickscore", "text")
@@ -92,6 +99,12 @@ GOLD = {
     "tiny": ("correctness", "cleanliness", "variety"),
     "paper": ("hpsv2", "image_reward", "unified_reward"),
 }
+
+
+def judge_names(scale: str) -> list[str]:
+    """Who judges images at a scale, in the order of the table's columns: the proxies, then the golds."""
+    return [*PROXIES, *GOLD[scale]]
+
 
 # A log ratio's histogram: bins are equal in asinh(x / HISTOGRAM_UNIT), so that one set of edges resolves
 # both 1e-7 (GRPO-Guard's noisiest step) and 1e-1 (FlowGRPO's least noisy step).

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import gold_metrics
 from baselines.sde import ode_step
 from bench import gradient, noise, prompts, rewards
 from bench.config import Config, ConfigError, Evaluation
-from bench.experiments import GOLD, PROXIES
+from bench.experiments import PROXIES, judge_names
 from bench.noise import Coordinates
 from bench.policy import Policy
 from bench.preemption import Stop
@@ -103,10 +103,21 @@ def due(sets: Sequence[EvaluationSet], task: str, last: bool) -> list[Evaluation
 
 
 def judges(settings: Config) -> list[Scorer]:
-    """The proxies and the gold scorers of a scale, in the order of the table's columns."""
-    scale, options = settings.scale, settings.judges
-    golds = [rewards.full_size(name, options.get(name, {})) for name in GOLD[scale]]
-    return [rewards.load(task, scale, options) for task in PROXIES] + golds
+    """The proxies and the gold scorers of a scale, in the order of the table's columns, whoever of them is asked when.
+
+    Raises:
+        ConfigError: `evaluation.later` names what is no judge of the scale.
+    """
+    names = judge_names(settings.scale)
+    unknown = sorted(set(settings.evaluation.later) - set(names))
+    if unknown:
+        raise ConfigError(f"evaluation.later names {', '.join(unknown)}; the judges are {', '.join(names)}")
+    return [rewards.judge(name, settings.scale, settings.judges) for name in names]
+
+
+def asked(settings: Evaluation, scorers: Sequence[Scorer]) -> list[Scorer]:
+    """Who of `scorers` is asked by the run itself."""
+    return [scorer for scorer in scorers if scorer.name not in settings.later]
 
 
 def check_servers(scorers: Sequence[Scorer]) -> None:
@@ -127,13 +138,18 @@ def judges_of(wanted: EvaluationSet, sets: Sequence[EvaluationSet], scorers: Seq
         PromptError: the proxy has nothing to judge in its own set.
     """
     owners = {each.proxy for each in sets}
-    found = [scorer for scorer in scorers if (scorer.name if scorer.name in owners else "") == wanted.proxy]
+    found = [scorer for scorer in scorers if set_of(scorer.name, owners) == wanted.proxy]
     if wanted.proxy and found and not any(scorer.fits(entry) for scorer in found for entry in wanted.entries()):
         raise PromptError(
             f"no prompt of evaluation.proxies.{wanted.proxy} is for the proxy {wanted.proxy}, of {len(wanted.prompts)} "
             f"prompts like {wanted.prompts[0].text!r}; name a file with its targets"
         )
     return found
+
+
+def set_of(judge: str, owners: Container[str]) -> str:
+    """Whose set the judge of that name judges: its own where it is among the `owners`, else the gold set, ""."""
+    return judge if judge in owners else ""
 
 
 @torch.no_grad()
@@ -228,5 +244,5 @@ def _evaluate_set(session: Session, wanted: EvaluationSet) -> dict[str, float]:
     folder, scores = run / "images" / wanted.proxy / name, run / "scores" / wanted.proxy / f"{name}.parquet"
     with session.state.ema.swapped_in():
         write(session.policy, wanted, settings.seed, settings.evaluation, folder, session.ranks, session.stop)
-    scorers = judges_of(wanted, session.evaluation_sets, session.scorers)
+    scorers = judges_of(wanted, session.evaluation_sets, asked(settings.evaluation, session.scorers))
     return session.ranks.decide(lambda: judge(folder, scorers, scores, f"{run.parent.name}-{run.name}", update))

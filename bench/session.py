@@ -44,7 +44,7 @@ class Session:
         recipe, proxy: the method and what it is rewarded by; None for a base model.
         updates: planned optimiser updates, 0 for a base model.
         evaluation_sets: the gold set, then the proxies' own.
-        scorers: the judges of evaluations, proxies and golds.
+        scorers: the judges of evaluations, proxies and golds, also those that are asked later.
     """
 
     config: Config
@@ -122,9 +122,10 @@ def prepare(settings: Config, ranks: Ranks, stop: Stop | None = None) -> Session
     train_prompts = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True) if row.task else []
     sets = sample.sets_of(settings)
     scorers: list[Scorer] = [StandIn()] if random else sample.judges(settings)
-    ranks.decide(lambda: sample.check_servers(scorers))
+    asked = sample.asked(settings.evaluation, scorers)
+    ranks.decide(lambda: sample.check_servers(asked))
     for each in sets:
-        sample.judges_of(each, sets, scorers)  # refuses a set that its proxy cannot judge
+        sample.judges_of(each, sets, asked)  # refuses a set that its proxy cannot judge
     loaded = loading.load(settings, row, ranks, loading.texts_of(settings, row, train_prompts, sets))
     return Session(
         config=settings,

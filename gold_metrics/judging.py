@@ -59,14 +59,19 @@ def judge(
         RuntimeError: a scorer returned another number of scores than it has subjects.
         OSError: the cache cannot be written.
     """
-    import pandas as pd  # half a second, which scoring a rollout need not pay
-
     note = progress or (lambda done: None)
     rows = [
         (*subject, run, step, scorer.name, hashed, score.value, score.reason, score.reply, part)
         for scorer, hashed in ((scorer, definition_hash(scorer.definition)) for scorer in scorers)
         for subject, score, part in _judge(image_set, scorer, note, batch, cache)
     ]
+    return frame_of(rows)
+
+
+def frame_of(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """The frame of rows of `COLUMNS`: equal rows make the same file, byte for byte, wherever they come from."""
+    import pandas as pd  # half a second, which scoring a rollout need not pay
+
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype({"seed": "Int64", "step": "Int64", "score": "float64"})
 

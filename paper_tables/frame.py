@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench import ledger
+from bench import ledger, seals
 from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row
 from bench.protocols import PROTOCOLS
+from bench.record import METRIC_FILES
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
 from paper_tables.comparable import check_settings, check_weights, common, label
@@ -78,6 +80,7 @@ def read(root: Path) -> Study:
     runs = _attempt(lambda: ledger.load(root), root)
     for run in runs:
         _check_record(run)
+        _attempt(partial(_check_seals, run), run.path)
     runs = sorted(runs, key=_order)
     finished = tuple(run for run in runs if run.finished)
     unfinished = tuple(_unfinished(run) for run in runs if not run.finished)
@@ -107,7 +110,8 @@ def curves(study: Study) -> pd.DataFrame:
 
     Columns: run_id, row, method, backbone, task, seed, updates, update, proxy (of the row's task; NaN for a
     base model), every proxy/* and gold/* metric with its _n, _missing and _definition, relative/* (gold / gold of
-    the base model of the same backbone and seed) and gold/average. NaN where a score or the base is missing.
+    the base model of the same backbone and seed), gold/average, and unjudged, the keys that `bench.judge` is to fill.
+    NaN where a score or the base is missing.
     """
     frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
     keys = [f"gold/{gold}" for gold in study.golds]
@@ -160,6 +164,12 @@ def _check_record(run: ledger.Run) -> None:
         raise StudyError(f"the record of {run.path} lacks {', '.join(absent)}; repeat that run with FORCE=1")
 
 
+def _check_seals(run: ledger.Run) -> None:
+    """Whether the numbers that are shown are those that were written."""
+    for name in ("run.json", *METRIC_FILES):
+        seals.check(run.path, run.path / name)
+
+
 def _order(run: ledger.Run) -> tuple[int, str, int]:
     names = list(ROWS)
     row = run.info["row"]
@@ -177,22 +187,39 @@ def _identity(run: ledger.Run) -> dict[str, Any]:
 
 
 def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
-    """The lines of one run's metrics that carry gold scores."""
+    """The run's evaluations: a line each, though what was judged later is a line of its own in its metrics."""
     metrics: pd.DataFrame = _attempt(run.metrics, run.path / "metrics.jsonl")
     keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
     columns = ["update", *(key + suffix for key in keys for suffix in ("", "_n", "_missing"))]
-    frame = metrics.reindex(columns=columns).astype(float)
-    counts = [f"gold/{name}_n" for name in study.golds]
-    frame = frame[frame[counts].notna().any(axis=1)]
-    if frame.empty:
-        raise StudyError(f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1")
+    frame = metrics.reindex(columns=columns).astype(float).groupby("update", as_index=False).first()
+    frame = _points(study, run, frame)
+    definitions = {f"{key}_definition": run.info.get("definitions", {}).get(key.split("/")[1], "") for key in keys}
+    task, left = run.info["task"], [key for key in keys if key.split("/")[1] in later(run)]
+    unjudged = [" ".join(key for key in left if np.isnan(line[f"{key}_n"])) for line in frame.to_dict("records")]
+    proxy = frame[f"proxy/{task}"] if task else np.nan
+    return frame.astype({"update": int}).assign(**_identity(run), **definitions, proxy=proxy, unjudged=unjudged)
+
+
+def later(run: ledger.Run) -> list[str]:
+    """The judges that the run left to `bench.judge`."""
+    return list(run.info["config"].get("evaluation", {}).get("later", []))
+
+
+def _points(study: Study, run: ledger.Run, frame: pd.DataFrame) -> pd.DataFrame:
+    """The lines that are evaluations; where golds are judged later, also a last one that nobody has judged yet."""
+    own = [f"gold/{name}_n" for name in study.golds if name not in later(run)]
     task, planned = run.info["task"], run.info["updates"]
-    if task and frame["update"].max() < planned:
-        last = f"{frame['update'].max():.0f} of {planned}"
+    if not own:
+        points = frame[frame[[name for name in frame if str(name).endswith("_n")]].notna().any(axis=1)]
+        ended = (points["update"] == planned).any()
+        return points if ended else pd.concat([points, pd.DataFrame({"update": [float(planned)]})], ignore_index=True)
+    points = frame[frame[own].notna().any(axis=1)]
+    if points.empty:
+        raise StudyError(f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1")
+    if task and points["update"].max() < planned:
+        last = f"{points['update'].max():.0f} of {planned}"
         raise StudyError(
             f"{label(run)} is finished but was last judged at update {last}: "
             f"{run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
         )
-    definitions = {f"{key}_definition": run.info.get("definitions", {}).get(key.split("/")[1], "") for key in keys}
-    proxy = frame[f"proxy/{task}"] if task else np.nan
-    return frame.astype({"update": int}).assign(**_identity(run), **definitions, proxy=proxy)
+    return points

@@ -23,6 +23,7 @@ NOT_COMPARABLE = (
     "This table's scores and the measured ones are on different scales: other models, tasks and judges. "
     "Compare the direction of a difference between rows, never a number with a number."
 )
+UNJUDGED = Cell(None, "not judged")  # yet
 BACKBONES = {
     "tiny": {"sd3": "tiny SD3", "flux": "tiny Flux"},
     "paper": {"sd3": "SD3.5-M", "flux": "Flux.1-dev"},
@@ -146,6 +147,8 @@ def _cell(row: Row, column: Column, runs: pd.DataFrame) -> Cell:
     scored = runs[runs[column.key].notna()]
     counts = column.key != "gold/average"
     missing = int(runs[f"{column.key}_missing"].fillna(0).sum()) if counts else 0
+    if scored.empty and _unjudged(column, runs):
+        return UNJUDGED
     if scored.empty:
         return replace(EMPTY, display=EMPTY.display + ("*" if missing else ""), missing=missing)
     n = int(scored[f"{column.key}_n"].sum()) if counts else len(scored)
@@ -179,12 +182,30 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
-    return notes + _base_notes(study, frame) + _missing_notes(study, frame)
+    return notes + _base_notes(study, frame) + _unjudged_notes(frame) + _missing_notes(study, frame)
+
+
+def _unjudged(column: Column, runs: pd.DataFrame) -> bool:
+    """Whether the column waits for a judge; the average waits for every gold."""
+    keys = set(" ".join(runs["unjudged"]).split())
+    return column.key in keys or (column.key == "gold/average" and any(key.startswith("gold/") for key in keys))
+
+
+def _unjudged_notes(frame: pd.DataFrame) -> list[str]:
+    """Name what nobody has judged yet, run by run."""
+    found = [
+        f"{', '.join(run['unjudged'].split())} of {run['row']} seed {run['seed']}"
+        for run in frame.to_dict("records")
+        if run["unjudged"]
+    ]
+    return [f"Not judged yet, `python -m bench.judge RUNS` does it: {'; '.join(found)}."] if found else []
 
 
 def _score_counts(study: Study, frame: pd.DataFrame) -> str:
     keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
-    counts = frame[[f"{key}_n" for key in keys]].stack().astype(int)
+    counts = frame[[f"{key}_n" for key in keys]].stack().dropna().astype(int)
+    if counts.empty:
+        return "No scores."
     low, high = counts.min(), counts.max()
     return f"{low} scores per seed in a cell." if low == high else f"{low} to {high} scores per seed in a cell."
 

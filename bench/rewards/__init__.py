@@ -59,6 +59,15 @@ def _rewarding(task: str, judges: Mapping[str, Mapping[str, Any]]) -> Scorer:
     return full_size(PAPER[task], {**asked, **options})
 
 
+def judge(name: str, scale: str, options: Mapping[str, Mapping[str, Any]]) -> Scorer:
+    """The proxy or gold scorer of that name as the table reports it; `options` has those of all judges by name.
+
+    Raises:
+        ValueError, FileNotFoundError, WeightsError: as `load`.
+    """
+    return load(name, scale, options) if name in TINY else full_size(name, options.get(name, {}))
+
+
 def full_size(name: str, options: Mapping[str, Any]) -> Scorer:
     """A scorer of gold_metrics with its options; with a `url`, the one that `gold_metrics serve` offers there.
 
