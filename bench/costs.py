@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 from bench.checkpoint import KEEP
 from bench.config import Backbone, Config, ConfigError, planned_updates
 from bench.counting import Counts, Shape, count, trained_whole
-from bench.experiments import find_row
+from bench.experiments import Row, find_row
 from bench.passes import Passes, embedded, passes_of
 from bench.policy import DTYPES
 from bench.session import check_groups, recipe_of
+from bench.space import blocks
 
 MEMORY = 149e9  # bytes of one H200: 139 GiB
 PEAK = 790.0  # TFLOP/s of one H200, bf16 products of 8192^3 random matrices: measured, 769 to 798
@@ -25,6 +26,7 @@ STATE_COPIES = 7  # parameter, gradient, two moments of AdamW, average; `update.
 SAVED_COPIES = 4  # of them in a checkpoint: parameter, two moments, average
 PNG_BYTES = 1.06  # a pixel: mean of three photographs at 512 pixels, 0.98 to 1.23, written as `image_set` writes them
 SCORE_BYTES = 38.3  # a score in the parquet files of the tiny study
+RECORD_BYTES = 3600  # an update in the metrics and diagnostics of the tiny study: 3,000 to 4,100
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Plan:
     disk_checkpoints: int
     disk_images: int
     disk_scores: int
+    disk_record: int
     shared_embeddings: int
 
     def total(self, prefix: str) -> float:
@@ -126,7 +129,7 @@ def plan(settings: Config, utilisation: float = UTILISATION, gpus: int = 1) -> P
         **forwards,
         shared_embeddings=embedded(settings, row) * costs.embedding * size if backbone.embeddings else 0,
         **_memory(settings, backbone, costs, passes, gpus),
-        **_disk(settings, backbone, costs, passes),
+        **disk(settings, row, costs.trainable, passes),
     )
 
 
@@ -167,10 +170,21 @@ def _memory(settings: Config, backbone: Backbone, costs: Counts, passes: Passes,
     }
 
 
-def _disk(settings: Config, backbone: Backbone, costs: Counts, passes: Passes) -> dict[str, int]:
-    adapter = costs.trainable * SINGLE
+def disk(settings: Config, row: Row, trainable: int, passes: Passes) -> dict[str, int]:
+    """Bytes that a run leaves in its folder, by part.
+
+    Args:
+        trainable: how many parameters are trained.
+    """
+    adapter, resolution = trainable * SINGLE, settings.backbones[row.backbone].resolution
     return {
         "disk_checkpoints": adapter * (SAVED_COPIES * (KEEP + 1) + 1) if passes.epoch else 0,
-        "disk_images": round(passes.evaluated * backbone.resolution**2 * PNG_BYTES),
+        "disk_images": passes.evaluated * image_bytes(resolution),
         "disk_scores": round(passes.scored * SCORE_BYTES),
+        "disk_record": planned_updates(settings, row) * RECORD_BYTES,
     }
+
+
+def image_bytes(resolution: int) -> int:
+    """What an image of so many pixels a side takes on the disk."""
+    return blocks(resolution**2 * PNG_BYTES)

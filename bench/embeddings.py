@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from bench import space
 from bench.policy import ENCODING, Conditioning, Policy, PolicyError, fingerprint
 
 FILE_PROMPTS = 64  # our choice: prompts in a file and in a forward; 110 MB of SD3.5-M in float16, 540 MB of FLUX.1-dev
@@ -75,12 +76,16 @@ class Store:
 
         Raises:
             PolicyError: as `lacking`.
+        SpaceError: the disk has no room for all of them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
             made_from = {"text encoders": fingerprint(self._weights, ENCODING)} | self._made_from
             parts = _parts(self.lacking(texts))
-            for part in tqdm(parts, desc="prompt embeddings", unit="file", mininterval=2, disable=len(parts) < 2):
+            shown = tqdm(parts, desc="prompt embeddings", unit="file", mininterval=2, disable=len(parts) < 2)
+            for number, part in enumerate(shown):
+                if number == 1:  # something is stored now, and says how large a prompt is
+                    self._check_room(sum(map(len, parts[1:])), made_from)
                 self._write(policy, part, made_from)
             return Stored(self.folder, self._places(made_from))
 
@@ -88,6 +93,10 @@ class Store:
         """File and row of each stored prompt's digest."""
         files = {path: _described(path, made_from) for path in sorted(self.folder.glob("*.safetensors"))}
         return {prompt: (path.name, row) for path, listed in files.items() for row, prompt in enumerate(listed)}
+
+    def _check_room(self, lacking: int, made_from: dict[str, Any]) -> None:
+        each = space.used(self.folder) / len(self._places(made_from))
+        space.check(self.folder, round(lacking * each), f"the embeddings of {lacking} prompts")
 
     def _write(self, policy: Policy, texts: list[str], made_from: dict[str, Any]) -> None:
         listed = [digest(text) for text in texts]

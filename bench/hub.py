@@ -41,11 +41,8 @@ def fingerprint(weights: str, parts: tuple[str, ...] = ("",)) -> str:
         weights: a folder, or a hub repository whose snapshot is in the cache; empty for one that is not.
         parts: only files whose path in the pipeline begins with one of these.
     """
-    try:
-        folder = Path(weights) if Path(weights).is_dir() else Path(snapshot_download(weights, local_files_only=True))
-    except errors.IncompleteSnapshotError as error:  # diffusers fetches only the files that it needs
-        folder = Path(error.snapshot_path)
-    except (OSError, ValueError):
+    folder = snapshot(weights)
+    if folder is None:
         return ""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -54,3 +51,13 @@ def fingerprint(weights: str, parts: tuple[str, ...] = ("",)) -> str:
                 start = file.read(FINGERPRINT_BYTES)
             digest.update(f"{path.relative_to(folder)} {path.stat().st_size} ".encode() + start)
     return digest.hexdigest()[:16]
+
+
+def snapshot(weights: str) -> Path | None:
+    """The folder of a pipeline: the one named, or a hub repository's in the cache; None for one that is not there."""
+    try:
+        return Path(weights) if Path(weights).is_dir() else Path(snapshot_download(weights, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:  # diffusers fetches only the files that it needs
+        return Path(error.snapshot_path)
+    except (OSError, ValueError):
+        return None

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench import checkpoint, epoch, ledger, provenance, sample, seals, trained
+from bench import checkpoint, epoch, ledger, provenance, room, sample, scores, seals, trained
 from bench.preemption import Preempted
 from bench.record import METRIC_FILES
 from bench.session import Session
@@ -73,6 +73,7 @@ def resume(session: Session) -> bool:
     manifest = checkpoint.resume(checkpoints(session), session.state, session.ranks.decide)
     session.record.cut({name: written["bytes"] for name, written in manifest.get("record", {}).items()})
     if session.record.writes:
+        scores.sweep(session.record.folder)
         seals.forget(session.record.folder, lambda name: _again(name, session.state.update, manifest))
     return bool(manifest.get("evaluated"))
 
@@ -101,23 +102,25 @@ def save(session: Session) -> None:
     The rank that writes makes it; the others hand it their shards and wait for it.
     """
     if session.updates and session.state.saved != session.state.update:
-        checkpoint.save(checkpoints(session), session.state, session.ranks.first)
+        with room.for_checkpoint(session):
+            checkpoint.save(checkpoints(session), session.state, session.ranks.first)
         session.ranks.wait()
 
 
 def evaluate(session: Session) -> None:
     """An evaluation point with the averaged weights: images, scores, their means, and the mirror brought up to date."""
     update, record = session.state.update, session.record
-    with timed(session, "evaluation_seconds") as line:
-        line["update"] = update
-        found = sample.evaluate(session)
-    record.append("metrics", {"update": update, "epoch": session.state.epoch} | found)
-    if record.writes:
-        made = [*record.folder.rglob(f"scores/**/update-{update:06d}.parquet")]
-        made += record.folder.rglob(f"images/**/update-{update:06d}/{image_set.MANIFEST}")
-        seals.seal(record.folder, *made)
-        if session.updates:
-            checkpoint.mark_evaluated(checkpoints(session), update)
+    with room.for_evaluation(session):
+        with timed(session, "evaluation_seconds") as line:
+            line["update"] = update
+            found = sample.evaluate(session)
+        record.append("metrics", {"update": update, "epoch": session.state.epoch} | found)
+        if record.writes:
+            made = [*record.folder.rglob(f"scores/**/update-{update:06d}.parquet")]
+            made += record.folder.rglob(f"images/**/update-{update:06d}/{image_set.MANIFEST}")
+            seals.seal(record.folder, *made)
+            if session.updates:
+                checkpoint.mark_evaluated(checkpoints(session), update)
     mirror(session)
     session.ranks.wait()
 

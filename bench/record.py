@@ -20,12 +20,16 @@ class LedgerError(ValueError):
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: a temporary name, synced, renamed."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # a full disk needs the room
+        raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -87,12 +91,21 @@ class Record:
             write_json(self.folder / "status.json", {"state": state, "update": update, "of": of, "error": error})
 
     def append(self, name: str, row: dict[str, Any]) -> None:
-        """Adds one line to `name`.jsonl; floats as their shortest exact decimals, non-finite ones as null."""
+        """Adds one line to `name`.jsonl; floats as their shortest exact decimals, non-finite ones as null.
+
+        A line that the disk has no room for is not left in part: the next would be joined to it.
+        """
         if not self.writes:
             return
-        line = json.dumps(_finite(row), sort_keys=True, allow_nan=False)
-        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = memoryview(json.dumps(_finite(row), sort_keys=True, allow_nan=False).encode() + b"\n")
+        with (self.folder / f"{name}.jsonl").open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(before)
+                raise
 
     def cut(self, sizes: Mapping[str, int]) -> None:
         """Drops what stands behind the first `sizes` bytes of each metric file, so that each update is logged once."""

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 
 import hydra
 import torch
-from filelock import FileLock, Timeout
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import checkpoint, config, ledger, prompts, provenance, seals, update
+from bench import addresses, checkpoint, config, ledger, prompts, provenance, room, seals, space, update
 from bench.config import Config
 from bench.experiments import ROWS, RowError, find_row
+from bench.lock import RunLock
 from bench.loop import mirror, train
 from bench.machine import check_memory, set_precision
 from bench.policy import PolicyError
@@ -50,11 +50,13 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
     Raises:
         Preempted: `stop` was asked for; the same call goes on.
         LedgerError: another process works on the run, or its record is damaged.
+        SpaceError: the disk has too little room, or is full; the same call goes on when there is room.
         RowError, ConfigError, PromptError, PolicyError, GateError, RewardError, CheckpointError, OSError: as they say.
     """
     row = find_row(settings.row)
+    addresses.check(settings.tracking, settings.judges)
     folder, ranks = make_folder(config.folder_of(settings, row)), Ranks()
-    with contextlib.ExitStack() as held:
+    with space.explained(folder, "the run"), contextlib.ExitStack() as held:
         earlier = ranks.decide(lambda: claim(folder, settings, held))
         if earlier and earlier.finished:
             if ranks.first:
@@ -67,9 +69,10 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
         if earlier:  # the first rank alone has all of the pipeline's files
             ranks.decide(lambda: provenance.check_same_inputs(earlier.info, info["hashes"], folder))
         try:
-            if not earlier:
-                begin(session, info)
-            train(session)
+            with room.for_the_rest(session):
+                if not earlier:
+                    begin(session, info)
+                train(session)
             mirror(session)
         except BaseException as error:
             _give_up(session, error)
@@ -85,10 +88,7 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
     Raises:
         LedgerError: another process works on it, or it was made with other settings, prompts or weights.
     """
-    try:
-        held.enter_context(FileLock(folder / ".lock", timeout=0))
-    except Timeout as error:
-        raise LedgerError(f"another process works on {folder}; wait for it or choose another runs=") from error
+    held.enter_context(RunLock(folder))
     if settings.force:
         clear(folder)
     if not (folder / "run.json").exists():
@@ -124,7 +124,8 @@ def check_seals(folder: Path) -> None:
 def _give_up(session: Session, error: BaseException) -> None:
     preempted = isinstance(error, KeyboardInterrupt | Preempted)
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    session.record.status("preempted" if preempted else "failed", session.state.update, session.updates, said)
+    with contextlib.suppress(OSError):  # a full disk has no room for it, and the error at hand is the one to tell
+        session.record.status("preempted" if preempted else "failed", session.state.update, session.updates, said)
     mirror(session)
 
 

@@ -50,7 +50,12 @@ def save_lora(policy: Policy, folder: Path) -> None:
     listed = {f"{prefix}.{k}": sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
     # One metadata key, without which alpha would be lost: safetensors writes several in random order.
     metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(listed, sort_keys=True)}
-    save_file(layers, folder / LORA_WEIGHT_NAME_SAFE, metadata=metadata)
+    partial = folder / f".{LORA_WEIGHT_NAME_SAFE}.partial"
+    try:
+        save_file(layers, partial, metadata=metadata)
+        partial.replace(folder / LORA_WEIGHT_NAME_SAFE)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_lora(policy: Policy, folder: Path) -> None:

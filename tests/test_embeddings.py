@@ -12,13 +12,14 @@ import torch
 from bench_runs import PROMPTS, settings
 from safetensors import safe_open
 
-from bench import config, loading, policy, prompts, train
+from bench import config, loading, policy, prompts, space, train
 from bench.costs import plan
 from bench.embeddings import Store, Stored, free_text_encoders
 from bench.experiments import find_row
 from bench.policy import Policy, PolicyError
 from bench.ranks import Ranks
 from bench.session import prepare
+from bench.space import SpaceError
 
 WEIGHTS = Path(config.__file__).parent / "tiny/weights"
 RECORDS = ("metrics.jsonl", "diagnostics.jsonl", "lora/pytorch_lora_weights.safetensors")
@@ -76,6 +77,22 @@ def test_only_what_was_never_asked_for_is_computed_and_beside_what_changes_nothi
     at_once = store_of(tmp_path / "at_once").fill(made, TEXTS)
     assert torch.equal(stored(TEXTS).tokens, at_once(TEXTS).tokens)
     assert torch.equal(stored(TEXTS).pooled, at_once(TEXTS).pooled)
+
+
+def test_embeddings_that_would_not_fit_are_refused_as_soon_as_the_size_of_one_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, store = policy_of("sd3"), store_of(tmp_path)
+    store.fill(made, [])
+    needed = len(TEXTS) * space.used(tmp_path) + space.RESERVE  # the empty prompt alone is there
+    for free in (needed - 1, needed):
+        shutil.rmtree(tmp_path)
+        monkeypatch.setattr(space, "free", lambda _, free=free: free)
+        if free < needed:
+            with pytest.raises(SpaceError, match="too little room for the embeddings of 97 prompts"):
+                store.fill(made, TEXTS)
+            assert sizes(tmp_path) == [1]
+    store.fill(made, TEXTS)
 
 
 def test_the_text_encoders_leave_memory(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from bench_runs import settings
-from filelock import FileLock
 from forked_ranks import command, fork
 
 from bench import epoch, ledger, loop, provenance, train, update
 from bench.config import ConfigError
 from bench.experiments import RowError
+from bench.lock import RunLock
 from bench.policy import PolicyError
 from bench.prompts import PromptError
 from bench.ranks import Ranks
@@ -95,7 +95,7 @@ def test_a_resolution_that_the_autoencoder_cannot_take_is_refused(tmp_path: Path
 def test_a_second_process_on_a_run_is_turned_away(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / ROW / "seed0"
     folder.mkdir(parents=True)
-    with FileLock(folder / ".lock"), pytest.raises(LedgerError, match="another process works on"):
+    with RunLock(folder), pytest.raises(LedgerError, match="another process works on"):
         train.run(settings(ROW, tmp_path))
 
 
