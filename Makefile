@@ -3,6 +3,7 @@ PYTHON ?= python3
 SCALE ?= tiny
 SEED ?= 0
 PROTOCOL ?= paired
+KILLS ?= 50
 STUDY := $(SCALE)$(if $(filter released,$(PROTOCOL)),_released)
 RUNS := runs/$(STUDY)
 OUT := out/$(STUDY)
@@ -12,7 +13,7 @@ TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation extra figures test lint ui perf
+.PHONY: setup table1 ablation extra figures test faults lint ui perf
 
 setup: .venv/.fresh
 
@@ -41,13 +42,17 @@ figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+
+faults: setup  ## small runs through KILLS=50 SIGKILLs, compared byte for byte with undisturbed ones; SEED of the moments
+	PYTHONPATH=tests $(BIN)/python -W ignore:resource_tracker -m fault_run --kills $(KILLS) --seed $(SEED)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v shellcheck > /dev/null; then shellcheck -x slurm/*.sh .ci/run; else echo "no shellcheck: scripts are not checked"; fi
 
 ui: setup  ## compare runs in MLflow at http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(RUNS)/mlflow.db

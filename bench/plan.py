@@ -1,7 +1,7 @@
 """What a row costs before it is paid for: `python -m bench.plan [row=NAME] [overrides] [--json]`.
 
 Without a row: every row of Table 1. The scale is paper unless an override says scale=tiny. Nothing is downloaded and
-nothing trains.
+nothing trains. `--dry-run` adds the sbatch commands that `slurm/table1.sh` would give, or another suite's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from bench.architectures import ArchitectureError
 from bench.checkpoint import KEEP
 from bench.config import ConfigError
 from bench.costs import MEMORY, PEAK, PNG_BYTES, STATE_COPIES, UTILISATION, Plan, plan
-from bench.experiments import TABLE1, RowError, find_row
+from bench.experiments import SUITES, TABLE1, RowError, find_row
 from bench.policy import PolicyError
 from bench.prompts import PromptError
+from bench.submissions import Submission, submission
 from bench.suite import configure
 
 KNOWN_ERRORS = (HydraException, ConfigError, RowError, PromptError, PolicyError, ArchitectureError, OSError)
@@ -35,7 +36,7 @@ GPU-h      TFLOP / ({share:g} of {peak:g} TFLOP/s, one H200 in half precision; p
            GPUs: {gpus}, which share rollouts, updates and evaluations; while the first judges, the others wait
 GB a GPU   frozen weights; {copies} float32 copies of what is trained, with AdamW and average; an epoch's trajectories,
            shared by the GPUs; what a micro-batch's forward keeps; without the judges, a decoding and the allocator
-disk       {kept} checkpoints and one being written, what was trained, scores, and {png:g} bytes a pixel of PNG"""
+disk       {kept} checkpoints and one being written, what was trained, scores, metrics, {png:g} bytes a pixel of PNG"""
 
 
 def line(row: Plan) -> dict[str, float]:
@@ -125,7 +126,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     share = f"share of {PEAK:g} TFLOP/s that is reached (default: {UTILISATION:g})"
     parser.add_argument("--utilisation", type=float, default=UTILISATION, help=share)
     parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a run (default: 1)")
-    return parser.parse_args(arguments)
+    dry = f"what Slurm would be given, and its GPU-hours: {', '.join(SUITES)} (default: table1)"
+    parser.add_argument("--dry-run", nargs="?", const="table1", choices=SUITES, metavar="SUITE", help=dry)
+    return parser.parse_intermixed_args(arguments)
 
 
 def plans_of(overrides: Sequence[str], utilisation: float, gpus: int) -> list[Plan]:
@@ -142,10 +145,38 @@ def plans_of(overrides: Sequence[str], utilisation: float, gpus: int) -> list[Pl
     return [plan(configure(row, others), utilisation, gpus) for row in rows]
 
 
+def dry_run(suite: str, overrides: Sequence[str], utilisation: float) -> str:
+    """The commands that would be given to Slurm, and the GPU-hours of what they train, as text.
+
+    Raises:
+        one of `KNOWN_ERRORS`: as `plans_of`, or the scripts refuse.
+    """
+    asked = submission(suite, overrides)
+    others = [item for item in overrides if not item.startswith(("row=", "seed="))]
+    plans = [plans_of([f"row={row}", *others], utilisation, max(asked.gpus, 1))[0] for row in asked.rows]
+    assumed = f"GPU-h at {utilisation:g} of {PEAK:g} TFLOP/s; judges and what a preempted epoch repeats come on top"
+    return "\n".join([*asked.commands, "", hours(plans, asked), assumed])
+
+
+def hours(plans: Sequence[Plan], asked: Submission) -> str:
+    """A line for each row and their sum: GPU-hours of all seeds, and the hours of a seed on its GPUs."""
+    seeds = len(asked.seeds)
+    shown = [
+        {"row": each.row, "seeds": seeds, "GPU-h": each.hours * seeds, "GPUs": asked.gpus}
+        | ({"hours a seed": each.hours / asked.gpus} if asked.gpus else {})
+        for each in plans
+    ]
+    shown.append({"row": "total", "seeds": "", "GPU-h": sum(each.hours for each in plans) * seeds})
+    return text([{key: _number(value) for key, value in each.items()} for each in shown], "keys")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     args = parse(arguments)
     try:
+        if args.dry_run:
+            print(dry_run(args.dry_run, args.overrides, args.utilisation))
+            return
         plans = plans_of(args.overrides, args.utilisation, args.gpus)
     except KNOWN_ERRORS as error:
         print(f"bench.plan: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """`python -m bench.suite table1`: every row of a table, several at a time, finished ones skipped.
 
 Rows run in processes forked from a server that has imported the libraries once; each writes its output to `log.txt`
-in its run folder.
+in its run folder. `--list` prints the rows instead, once their settings are found to be good; it imports no torch.
 """
 
 from __future__ import annotations
@@ -21,15 +21,28 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-import baselines
-from bench import config
+from bench import addresses, config
 from bench.config import Config, ConfigError
-from bench.experiments import EXTRA, TABLE1, TABLE2, find_row
+from bench.experiments import SUITES, RowError, find_row
+from bench.record import LedgerError
 
-SUITES = {"table1": list(TABLE1), "ablation": [row.name for row in TABLE2.values()], "extra": list(EXTRA)}
 POLL = 0.5  # seconds
+
+
+def rows_of(suite: str, chosen: str) -> list[str]:
+    """The rows of a suite, or those of them that `chosen` names, with commas between, in the suite's order.
+
+    Raises:
+        RowError: it names one that is not the suite's.
+    """
+    names = chosen.split(",") if chosen else SUITES[suite]
+    for name in names:
+        if name not in SUITES[suite]:
+            raise RowError(f"{suite} has no row {name!r}; its rows: {', '.join(SUITES[suite])}")
+    return [row for row in SUITES[suite] if row in names]
 
 
 def configure(row: str, overrides: Sequence[str]) -> Config:
@@ -41,6 +54,8 @@ def configure(row: str, overrides: Sequence[str]) -> Config:
 
 def forwards_of_epoch(recipe: str, steps: int) -> float:
     """Transformer forwards that an epoch of `steps` steps costs per member, a backward counted as two of them."""
+    import baselines
+
     plan = (baselines.RECIPES | baselines.ABLATION)[recipe].plan
     return plan.cost(steps).forwards + 3 * plan.trained_fraction * (steps - 1)
 
@@ -50,6 +65,7 @@ class Job:
 
     def __init__(self, settings: Config) -> None:
         row = find_row(settings.row)
+        addresses.check(settings.tracking, settings.judges)
         self.name, self.settings = row.name, settings
         self.folder = config.folder_of(settings, row)
         self.planned = config.planned_updates(settings, row)
@@ -119,25 +135,47 @@ def run(jobs: Sequence[Job], at_once: int) -> None:
     bar.close()
 
 
-def main() -> None:
-    """Command line."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.suite", description=__doc__)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("overrides", nargs="*", help="as for bench.train: scale=tiny seed=0 ...")
-    parser.add_argument(
-        "--jobs", type=int, default=rows_at_a_time(), help="rows at a time (default: one a core, on a GPU one)"
-    )
-    args = parser.parse_args()
+    parser.add_argument("--jobs", type=int, help="rows at a time (default: one a core, on a GPU one)")
+    parser.add_argument("--rows", default="", metavar="A,B", help="of the suite these alone")
+    parser.add_argument("--list", action="store_true", help="print the rows, one a line, and train nothing")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    args = parse(arguments)
     began = time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        jobs = [Job(configure(row, args.overrides)) for row in SUITES[args.suite]]
-        run(jobs, args.jobs)
-    except (HydraException, ConfigError, OSError) as error:
-        sys.exit(f"bench.suite: {error}")
+        rows = rows_of(args.suite, args.rows)
+        settings = [configure(row, args.overrides) for row in rows]
+        if args.list:
+            check(settings)
+            print("\n".join(rows))
+            return
+        jobs = [Job(each) for each in settings]
+        run(jobs, args.jobs or rows_at_a_time())
+    except (HydraException, OmegaConfBaseException, ConfigError, RowError, LedgerError, OSError) as error:
+        sys.exit(f"bench.suite: {' '.join(str(error).split())}")
     failed = [job for job in jobs if job.failed]
     print(f"{args.suite}: {len(jobs) - len(failed)} of {len(jobs)} rows in {time.monotonic() - began:.0f} s")
     sys.exit(1 if failed else 0)
+
+
+def check(settings: Sequence[Config]) -> None:
+    """Whether each row has a budget that fits and addresses that may be written down.
+
+    Raises:
+        ConfigError, LedgerError: one has not.
+    """
+    for each in settings:
+        config.planned_updates(each, find_row(each.row))
+        addresses.check(each.tracking, each.judges)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from bench_runs import PROMPTS, lines, overrides, settings
-from filelock import FileLock
 from forked_ranks import command, fork
 
 from bench import epoch, train
 from bench.config import ConfigError
 from bench.experiments import find_row
+from bench.lock import RunLock
 from bench.ranks import Ranks
 from bench.rewarding import RewardError
 from bench.session import Session, check_groups, recipe_of
@@ -67,7 +67,7 @@ def test_what_the_first_process_refuses_every_process_refuses(tmp_path: Path) ->
     arguments = [f"row={ROW}", *overrides(tmp_path)]
     folder = tmp_path / "runs" / ROW / "seed0"
     folder.mkdir(parents=True)
-    with FileLock(folder / ".lock"):
+    with RunLock(folder):
         refused = together(2, tmp_path, *arguments)
     for code, errors in refused:
         assert code == 2

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# A task of the array: trains one row of one seed until it is finished, through time limits and lost processes.
+# The run itself saves and resumes; here is decided whether it goes on, from its exit code and its status:
+#   0 finished   2 refused, and would be again   75 preempted, saved   anything else: a process was lost
+set -uo pipefail
+. slurm/common.sh
+as_list OVERRIDES
+IFS=, read -ra rows <<< "$ROWS"
+IFS=, read -ra seeds <<< "$SEEDS"
+row=${rows[SLURM_ARRAY_TASK_ID / ${#seeds[@]}]}
+seed=${seeds[SLURM_ARRAY_TASK_ID % ${#seeds[@]}]}
+status=$RUNS/$row/seed$seed/status.json
+
+finished() { grep -qs '"state": "finished"' "$status"; }
+
+rendezvous() { # where the ranks meet, for attempt $1
+  local first
+  first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  # A name, as a node may resolve its own to a loopback address; Slurm's address where there is no such name.
+  getent hosts "$first" > /dev/null ||
+    first=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
+  # Below the ports that Linux hands out, and another one each time: the last may still be held.
+  export MASTER_ADDR=$first MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * $1) % 20000))
+}
+
+warning='' ended='' step=''
+trap 'signals=$((signals + 1)) warning=1; kill -USR1 "$step" 2> /dev/null' USR1 # srun hands it to its tasks
+trap 'signals=$((signals + 1)) ended=1' TERM                                  # Slurm sends it to the tasks itself
+
+train() { # FORCE: its exit code, in $code
+  # Ranks end one after the other, and the first writes last: none is killed because another was done before.
+  FORCE=$1 srun --kill-on-bad-exit=0 --wait="$RANKS_WAIT" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    bash slurm/rank.sh "$PYTHON" -m bench.train "row=$row" "seed=$seed" "scale=$SCALE" "protocol=$PROTOCOL" "runs=$RUNS" \
+    "evaluation.later=[$LATER]" "${OVERRIDES[@]}" &
+  step=$!
+  [ -z "$warning" ] || kill -USR1 "$step"
+  await "$step"
+}
+
+force=0
+[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || force=${FORCE:-0} # what was begun anew is not begun anew again
+[ "$force" != 0 ] || ! finished || { say "$row seed $seed is finished" && exit 0; }
+for ((attempt = 0; attempt <= RETRIES; attempt++)); do
+  [ -z "$warning" ] || requeue "told to end before it began"
+  rendezvous "$attempt"
+  say "$row seed $seed, attempt $((attempt + 1)) after ${SLURM_RESTART_COUNT:-0} restarts, on $SLURM_JOB_NODELIST"
+  train "$force"
+  force=0
+  [ "$code" != 0 ] && [ "$code" != 2 ] || exit "$code"
+  ! finished || exit 0
+  [ -z "$ended" ] || exit "$code" # cancelled; or requeued, by Slurm
+  [ -z "$warning" ] || requeue "saved before the time limit (exit code $code)"
+  [ "$code" != 75 ] || requeue "preempted"
+  say "the run ended with code $code"
+done
+fail "$row seed $seed ended $attempt times without being finished; its log is above, its folder $RUNS/$row/seed$seed" 1

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# submit.sh SUITE: submits an array over the suite's rows and seeds, then gold scoring, then the report, each after
+# what it needs. Every job skips what is finished. DRY_RUN=1 prints the commands instead.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. slurm/common.sh
+suite=$1
+exec 3>&1
+
+submit() { # LABEL OPTION... SCRIPT: the job's number; of a dry run, the label in its place
+  local command=(sbatch --parsable --chdir="$PWD" --job-name="$1-$suite" --requeue --open-mode=append
+    --kill-on-invalid-dep=yes)
+  [ -z "$PARTITION" ] || command+=(--partition="$PARTITION")
+  [ -z "$ACCOUNT" ] || command+=(--account="$ACCOUNT")
+  [ -z "$QOS" ] || command+=(--qos="$QOS")
+  command+=("${@:2}")
+  if [ -z "${DRY_RUN:-}" ]; then
+    "${command[@]}" | cut -d ';' -f 1
+  else
+    { printf '%q ' "${command[@]}" && echo; } >&3
+    echo "JOB_OF_${1^^}"
+  fi
+}
+
+[ -x "$PYTHON" ] || fail "no Python at $PYTHON; run \`make setup\` in $PWD, or name another in slurm/env.sh"
+case $SCALE-$PROTOCOL in
+  tiny-paired | tiny-released | paper-paired | paper-released) ;;
+  *) fail "SCALE must be tiny or paper, and PROTOCOL paired or released; found '$SCALE' and '$PROTOCOL'" ;;
+esac
+[[ $SEEDS =~ ^[0-9]+(,[0-9]+)*$ ]] || fail "SEEDS must be numbers with commas between them, found '$SEEDS'"
+overrides=("${OVERRIDES[@]}") more=("${SBATCH_OPTIONS[@]}")
+as_list overrides
+as_list more
+settings=("scale=$SCALE" "protocol=$PROTOCOL" "runs=$RUNS" "${overrides[@]}")
+ROWS=$("$PYTHON" -m bench.suite "$suite" --list --rows="$ROWS" "${settings[@]}") || exit 2
+ROWS=${ROWS//$'\n'/,}
+# Gold scores are gold.sh's: it loads each judge once for all rows, and a row waits for no server.
+LATER=${LATER-$("$PYTHON" -c 'import sys; from bench.experiments import GOLD; print(*GOLD[sys.argv[1]], sep=",")' "$SCALE")}
+export SCALE PROTOCOL SEEDS ROWS LATER RUNS OUT PYTHON
+tasks=$(($(tr -cd , <<< "$ROWS" | wc -c) + 1))
+tasks=$((tasks * ($(tr -cd , <<< "$SEEDS" | wc -c) + 1)))
+
+if [ -n "${DRY_RUN:-}" ]; then
+  printf 'export ROWS=%s SEEDS=%s LATER=%q\n' "$ROWS" "$SEEDS" "$LATER" # a task's number chooses a row and a seed
+else
+  mkdir -p "$RUNS/slurm"
+  "$PYTHON" -m bench.ledger create "$RUNS" # before many jobs would make it at once
+  # What the job of this script was given is not what the others need.
+  for name in "${!SLURM_@}"; do [ "$name" = SLURM_CONF ] || unset "$name"; done
+fi
+
+log=$RUNS/slurm/%x
+long=(--time="$TIME_LIMIT" --signal="B:USR1@$WARNING")
+row=(--nodes="$NODES" --ntasks-per-node="$TASKS_PER_NODE" --cpus-per-task="$CPUS_PER_TASK" "${more[@]}")
+judge=(--nodes=1 --ntasks=1 --cpus-per-task="$CPUS_PER_TASK")
+if [ "$GPUS_PER_NODE" -gt 0 ]; then
+  row+=(--gpus-per-node="$GPUS_PER_NODE")
+  judge+=(--gpus-per-node="$GOLD_GPUS")
+fi
+rows=$(submit rows "${long[@]}" "${row[@]}" --array="0-$((tasks - 1))%$AT_ONCE" --output="$log-%A_%a.out" slurm/row.sh)
+gold=$(submit gold "${long[@]}" "${judge[@]}" --dependency="afterok:$rows" --output="$log-%j.out" slurm/gold.sh)
+# A score that cannot be had ends the judging as failed; the table counts it and is written all the same.
+after="afterok:$rows,afterany:$gold"
+report=$(submit report --ntasks=1 --time=30 --dependency="$after" --output="$log-%j.out" slurm/report.sh)
+[ -n "${DRY_RUN:-}" ] || say "$tasks rows in job $rows, gold scores in $gold, the report in $report; what they print: $RUNS/slurm"
