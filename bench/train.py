@@ -74,10 +74,11 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
                     begin(session, info)
                 train(session)
             mirror(session)
+            ranks.wait()  # launchers kill the others once one has left
         except BaseException as error:
             _give_up(session, error)
             if isinstance(error, Preempted):
-                ranks.wait()  # launchers kill the others once one has left
+                ranks.wait()
             raise
     return folder
 
