@@ -52,6 +52,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
 KillWait=5
+MessageTimeout=60
 MinJobAge=3600
 FirstJobId={first}
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0
@@ -162,16 +163,15 @@ def configure(folder: Path) -> Path:
 
 
 def stop(started: Cluster) -> None:
-    """Ends jobs, daemons, and whatever of either is left."""
+    """Ends the daemons, then whatever they started, also what was about to start as they ended."""
     for daemon in started.daemons:
-        daemon.terminate()
-    left = list(started.processes())
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=10)
-    for daemon in started.daemons:
+        daemon.kill()
         daemon.wait(10)
+    while left := list(started.processes()):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=10)
 
 
 def _pretend_gpu(path: Path) -> None:
