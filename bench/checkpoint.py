@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch import Tensor
 from bench import gradient, seals
 from bench.ema import Ema
 from bench.record import METRIC_FILES
-from bench.seals import digest
+from bench.seals import digest, sync
 
 KEEP = 2  # checkpoints; the newest, and one to fall back on
 STATE, MANIFEST = "state.safetensors", "manifest.json"
@@ -94,7 +93,7 @@ def save(folder: Path, state: State, writes: bool = True) -> None:
     partial.mkdir(parents=True)
     try:
         save_file(tensors, partial / STATE)
-        _sync(partial / STATE)
+        sync(partial / STATE)
         position = {"update": state.update, "epoch": state.epoch, "evaluated": False}
         seals.write_signed(partial / MANIFEST, position | {"state": digest(partial / STATE), "record": _record(folder)})
         shutil.rmtree(target, ignore_errors=True)
@@ -102,7 +101,7 @@ def save(folder: Path, state: State, writes: bool = True) -> None:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
         raise
-    _sync(folder)
+    sync(folder)
     for old in found(folder)[:-KEEP]:
         shutil.rmtree(old)
 
@@ -110,7 +109,17 @@ def save(folder: Path, state: State, writes: bool = True) -> None:
 def mark_evaluated(folder: Path, update: int) -> None:
     """Notes that the evaluation at the newest checkpoint is in the record."""
     manifest = _name(folder, update) / MANIFEST
-    seals.write_signed(manifest, seals.read_signed(manifest) | {"evaluated": True, "record": _record(folder)})
+    known = seals.read_signed(manifest)
+    seals.write_signed(manifest, known | {"evaluated": True, "record": _record(folder), "before": known["record"]})
+
+
+def mark_unevaluated(folder: Path, update: int) -> dict[str, Any]:
+    """Notes that the evaluation at a checkpoint is to be made again; returns its manifest, of the record before it."""
+    manifest = _name(folder, update) / MANIFEST
+    known = seals.read_signed(manifest)
+    changed = known | {"evaluated": False, "record": known["before"]}
+    seals.write_signed(manifest, changed)
+    return changed
 
 
 def found(folder: Path) -> list[Path]:
@@ -160,6 +169,11 @@ def newest(folder: Path, names: list[str]) -> Path | None:
         return path
     if faults:
         raise CheckpointError(f"{'; '.join(faults)}. No good one is left; FORCE=1 starts over")
+    logged = folder.parent / "diagnostics.jsonl"
+    if logged.exists() and logged.stat().st_size:
+        raise CheckpointError(
+            f"{logged} has updates, and {folder} no checkpoint; bring it back, or FORCE=1 starts over"
+        )
     return None
 
 
@@ -185,17 +199,9 @@ def _record(folder: Path) -> dict[str, Any]:
     """Hashes of the metric files beside `folder` as they are now, for good on disk."""
     paths = [path for path in (folder.parent / name for name in METRIC_FILES) if path.exists()]
     for path in paths:
-        _sync(path)
+        sync(path)
     return {path.name: digest(path) for path in paths}
 
 
 def _name(folder: Path, update: int) -> Path:
     return folder / f"update-{update:06d}"
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -147,7 +147,8 @@ class Config:
 
     `judges` holds options of full-size scorers by name; with a `url` the scorer is asked there (`gold_metrics serve`).
     `weights` is "published", or "random" for runs that measure time and memory (`bench.random_weights`). `tf32` lets
-    float32 products on a GPU round their factors to 11 bits.
+    float32 products on a GPU round their factors to 11 bits. `force` repeats a run from nothing: "1" each time, another
+    word once, as run.json tells whether it was begun by that word.
     """
 
     row: str = MISSING
@@ -157,7 +158,7 @@ class Config:
     tf32: bool = False
     seed: int = 0
     updates: int | None = None
-    force: bool = False
+    force: str = "0"
     runs: str = MISSING
     suite: str = MISSING
     tracking: str | None = MISSING

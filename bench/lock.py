@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import psutil
 
-from bench.record import LedgerError
+from bench.record import BusyError, LedgerError
 
 BEAT = 30.0  # seconds between signs of life; our choice: nothing to a file system
 STALE = 600.0  # seconds without one until another host takes over; our choice: twenty beats outlast a server's restart
@@ -63,9 +63,10 @@ class Owner:
         return now - self.beat < STALE
 
     def earlier_life(self) -> bool:
-        """Whether it was this Slurm job before it was requeued, on a host that the job no longer has."""
+        """Whether it was this Slurm job before it was requeued, elsewhere: here its pid tells whether it is there."""
         job, restarts = _slurm()
-        return job is not None and (self.job == job and self.restarts < restarts) and self.host != socket.gethostname()
+        here = (self.host, self.namespace) == (socket.gethostname(), _namespace())
+        return job is not None and self.job == job and self.restarts < restarts and not here
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
@@ -86,7 +87,7 @@ class RunLock:
     stood still that long, stops at its next sign of life.
 
     Raises:
-        LedgerError: another process works on the run.
+        BusyError: another process works on the run.
     """
 
     def __init__(self, folder: Path, stop: Callable[[str], None] | None = None) -> None:
@@ -102,7 +103,7 @@ class RunLock:
         try:
             candidate.write_text(json.dumps(_this_process()), encoding="utf-8")
             if not any(self._win(candidate) for _ in range(ATTEMPTS)):
-                raise LedgerError(f"too many processes want to work on {self.run}; start one")
+                raise BusyError(f"too many processes want to work on {self.run}; start one")
         finally:
             candidate.unlink(missing_ok=True)
         self._pid = os.getpid()
@@ -151,7 +152,7 @@ class RunLock:
     def _refuse_the_living(self, found: Owner | None, now: float) -> None:
         """`now` by the clock that stamps the claims: the file system's."""
         if found and found.alive_at(now) and not found.earlier_life():
-            raise LedgerError(
+            raise BusyError(
                 f"another process works on {self.run}: {found}, last sign of life {max(now - found.beat, 0):.0f} s "
                 f"ago; wait for it or choose another runs=. Should its host be gone, the run is free "
                 f"{STALE / 60:g} minutes after that sign"

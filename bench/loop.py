@@ -71,11 +71,29 @@ def train(session: Session) -> None:
 def resume(session: Session) -> bool:
     """Puts a run back to where its newest checkpoint left it; returns whether it was evaluated there."""
     manifest = checkpoint.resume(checkpoints(session), session.state, session.ranks.decide)
+    update = session.state.update
+    if manifest.get("evaluated") and not session.ranks.decide(lambda: intact(session.record.folder, update)):
+        manifest = session.ranks.decide(lambda: checkpoint.mark_unevaluated(checkpoints(session), update))
     session.record.cut({name: written["bytes"] for name, written in manifest.get("record", {}).items()})
     if session.record.writes:
         scores.sweep(session.record.folder)
-        seals.forget(session.record.folder, lambda name: _again(name, session.state.update, manifest))
+        seals.forget(session.record.folder, lambda name: _again(name, update, manifest))
     return bool(manifest.get("evaluated"))
+
+
+def intact(folder: Path, update: int) -> bool:
+    """Whether images and scores of an evaluation are what was written; its weights are still there to repeat it."""
+    made = f"update-{update:06d}"
+    faults = [name for name in seals.damaged(folder) if made in name]
+    try:
+        faults += [name for path in folder.glob(f"images/**/{made}") for name in image_set.changed(path)]
+    except image_set.ImageSetError as error:
+        faults.append(str(error))
+    if faults:
+        print(
+            f"bench.train: the evaluation at update {update} is made again, for {faults[0]} is damaged", file=sys.stderr
+        )
+    return not faults
 
 
 def _again(name: str, update: int, manifest: dict[str, Any]) -> bool:

@@ -17,6 +17,10 @@ class LedgerError(ValueError):
     """A record cannot be read or written; the message names the file and what to do."""
 
 
+class BusyError(LedgerError):
+    """Another process works on the run."""
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: a temporary name, synced, renamed."""
     partial = path.with_name(path.name + ".partial")
@@ -67,10 +71,14 @@ def make_folder(folder: Path) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Forgets a run: removes everything from its folder but the lock and the log that may be in use."""
-    for path in folder.iterdir():
-        if path.name not in (".lock", "log.txt"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Forgets a run: removes everything from its folder but the lock and the log that may be in use.
+
+    First what says how far it is, last what it is: interrupted, it is neither taken for finished nor for another run.
+    """
+    order = ("status.json", "files.json", "checkpoints")
+    rest = [path.name for path in folder.iterdir() if path.name not in (".lock", "log.txt", "run.json", *order)]
+    for path in (folder / name for name in (*order, *rest, "run.json")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 class Record:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,19 @@ def _signature(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def sync(path: Path) -> None:
+    """Waits until a file or folder is on the disk for good."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def seal(folder: Path, *paths: Path) -> None:
-    """Notes the hashes of files of the run in `folder` as they are now."""
+    """Notes the hashes of files of the run in `folder` as they are now, on the disk for good."""
+    for path in [*paths, *dict.fromkeys(path.parent for path in paths)]:
+        sync(path)
     _note(folder, {path: [digest(path)] for path in paths})
 
 
@@ -67,6 +79,7 @@ def replace(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
     """Puts what `write` writes in the place of `path`; interrupted at any moment, a seal fits what stands there."""
     partial = path.with_name(f".{path.name}.partial")
     write(partial)
+    sync(partial)
     old, new = [digest(path)] if path.exists() else [], digest(partial)
     _note(folder, {path: [*old, new]})
     partial.replace(path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +25,7 @@ from bench.machine import check_memory, set_precision
 from bench.policy import PolicyError
 from bench.preemption import RETRY, Preempted, Stop
 from bench.ranks import Ranks
-from bench.record import LedgerError, clear, make_folder
+from bench.record import BusyError, LedgerError, clear, make_folder
 from bench.rewarding import RewardError
 from bench.session import Session, prepare
 from gold_metrics.judge_server import JudgeServerError
@@ -90,15 +92,28 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
         LedgerError: another process works on it, or it was made with other settings, prompts or weights.
     """
     held.enter_context(RunLock(folder))
-    if settings.force:
+    if forced(settings.force, folder):
         clear(folder)
     if not (folder / "run.json").exists():
         return None
-    check_seals(folder)
+    whole = check_seals(folder)
     earlier = ledger.read(folder)
+    if earlier.finished and not whole:
+        earlier = replace(earlier, status=earlier.status | {"state": "running"})  # goes on from its last checkpoint
     provenance.check_same(earlier.info, settings, folder)
     provenance.check_same_inputs(earlier.info, provenance.inputs(settings, find_row(settings.row)), folder)
     return earlier
+
+
+def forced(word: str, folder: Path) -> bool:
+    """Whether a run is to be begun anew: not where it was begun by this very word, as a requeued job's."""
+    if word.lower() in ("1", "true"):
+        return True
+    try:
+        begun_by = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["force"]
+    except (OSError, ValueError, KeyError, TypeError):
+        begun_by = None
+    return word.lower() not in ("", "0", "false") and word != begun_by
 
 
 def begin(session: Session, info: dict[str, Any]) -> None:
@@ -108,18 +123,21 @@ def begin(session: Session, info: dict[str, Any]) -> None:
         seals.seal(session.record.folder, session.record.folder / "run.json")
 
 
-def check_seals(folder: Path) -> None:
-    """Whether what an earlier process left is what it wrote. Training needs no evaluation: damage there is reported.
+def check_seals(folder: Path) -> bool:
+    """Whether what was trained is what an earlier process wrote; the last checkpoint gives it again.
+
+    Training needs no evaluation either: both are reported.
 
     Raises:
         LedgerError: anything else is damaged.
     """
-    faults = seals.damaged(folder)
-    evaluations = {name for name in faults if name.startswith(("scores/", "images/"))}
-    for name in evaluations:
+    faults, trained = seals.damaged(folder), ("lora/", "transformer/")
+    reported = {name for name in faults if name.startswith(("scores/", "images/", *trained))}
+    for name in reported:
         print(f"bench.train: {folder / name} {faults[name]}", file=sys.stderr)
-    if others := [f"{folder / name} {fault}" for name, fault in faults.items() if name not in evaluations]:
+    if others := [f"{folder / name} {fault}" for name, fault in faults.items() if name not in reported]:
         raise LedgerError(f"{'; '.join(others)}; run the row again with FORCE=1, or bring the files back")
+    return not any(name.startswith(trained) for name in faults)
 
 
 def _give_up(session: Session, error: BaseException) -> None:
@@ -132,7 +150,7 @@ def _give_up(session: Session, error: BaseException) -> None:
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(composed: DictConfig) -> None:
-    """Command line: 0 finished, 2 refused with one message, 75 preempted and saved, 130 interrupted."""
+    """Command line: 0 finished, 75 preempted and saved, 130 interrupted; `code_of` an error, with one message."""
     torch.set_num_threads(1)
     stop = Stop()
     stop.listen()
@@ -141,11 +159,19 @@ def main(composed: DictConfig) -> None:
             raise RowError(f"say which row: row=NAME with NAME one of {', '.join(ROWS)}")
         run(config.plain(composed), stop)
     except KNOWN_ERRORS as error:
-        leave(error, 2)
+        leave(error, code_of(error))
     except Preempted as preempted:
         leave(f"stopped by {preempted}, saved; the same command goes on", RETRY)
     except KeyboardInterrupt:
         leave("interrupted; the same command goes on from the last checkpoint", 130)
+
+
+def code_of(error: Exception) -> int:
+    """75 where another process has the run, 1 for what may pass, as a server that is away, 2 for what will not."""
+    if isinstance(error, BusyError):
+        return RETRY
+    passing = isinstance(error, OSError | RewardError | JudgeServerError) and not isinstance(error, space.SpaceError)
+    return 1 if passing else 2
 
 
 def leave(message: object, code: int) -> NoReturn:

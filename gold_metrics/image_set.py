@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -107,7 +108,10 @@ def _write_one(folder: Path, image: Picture, entry: Entry) -> Entry:
     Image.fromarray(image).save(buffer, format="PNG")
     path = _inside(folder, entry.file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    with path.open("wb") as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
     return dataclasses.replace(entry, sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
 
 
@@ -131,6 +135,22 @@ def read(folder: Path | str) -> ImageSet:
     entries = _read_manifest(folder)
     files = Files(folder, entries)
     return ImageSet(files, tuple(entries), files.faults)
+
+
+def changed(folder: Path | str) -> list[str]:
+    """The files of an image set that are not what its manifest lists, by their hashes alone.
+
+    Raises:
+        ImageSetError: as `read`.
+    """
+    return [entry.file for entry in _read_manifest(Path(folder)) if _sha256(Path(folder) / entry.file) != entry.sha256]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _read_manifest(folder: Path) -> list[Entry]:

@@ -18,7 +18,7 @@ QOS=${QOS:-}
 AT_ONCE=${AT_ONCE:-4}           # rows that train at a time
 RETRIES=${RETRIES:-3}           # times that a job whose process was lost begins again in place before it fails
 RANKS_WAIT=${RANKS_WAIT:-120}   # seconds that the others have to end after one has
-WARNING=${WARNING:-1800}        # seconds before its time limit that a job is told to save; more than a rollout takes
+WARNING=${WARNING:-1800}        # seconds before its time limit that a job is told to save; more than the updates of an epoch
 NODES=${NODES:-1}               # of one row
 if [ "$SCALE" = tiny ]; then
   GPUS_PER_NODE=0
@@ -50,9 +50,12 @@ PYTHON=${PYTHON:-$PWD/.venv/bin/python}
 # export HF_HOME=/scratch/$USER/huggingface        # weights; the default is in your home
 # export GOLD_METRICS_HOME=/scratch/$USER/judges   # scores and weights of the judges
 
-# Where runs are mirrored; unset: a database in RUNS, which should then lie on no network file system. Tokens
+# Where runs are copied to; unset: a database in RUNS. Tokens
 # (HF_TOKEN, MLFLOW_TRACKING_TOKEN, UNIFIED_REWARD_API_KEY) do not belong here: export them before sbatch, which hands
 # them to its jobs.
 # export MLFLOW_TRACKING_URI=https://mlflow.example.org
+# live: each run copies what is new when it is evaluated; after: the report copies all, for a database cannot be written
+# from several hosts where RUNS is on a network file system.
+MIRROR=${MIRROR:-$([ "$SCALE" = tiny ] || [ -n "${MLFLOW_TRACKING_URI:-}" ] && echo live || echo after)}
 export MLFLOW_DISABLE_TELEMETRY=true
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

@@ -5,7 +5,9 @@ set -uo pipefail
 . slurm/common.sh
 as_list JUDGE_SERVER
 as_list JUDGE_OPTIONS
-options=()
+IFS=, read -ra rows <<< "$ROWS"
+IFS=, read -ra seeds <<< "$SEEDS"
+options=(--row "${rows[@]}" --seed "${seeds[@]}")
 for option in "${JUDGE_OPTIONS[@]}"; do options+=(--set "$option"); done
 
 alive() { kill -0 "$1" 2> /dev/null; }

@@ -27,6 +27,12 @@ case $SCALE-$PROTOCOL in
   tiny-paired | tiny-released | paper-paired | paper-released) ;;
   *) fail "SCALE must be tiny or paper, and PROTOCOL paired or released; found '$SCALE' and '$PROTOCOL'" ;;
 esac
+case $MIRROR in live | after) ;; *) fail "MIRROR must be live or after, found '$MIRROR'" ;; esac
+[[ $TIME_LIMIT =~ ^(([0-9]+)-)?([0-9]+):([0-9]{2}):([0-9]{2})$ ]] ||
+  fail "TIME_LIMIT must be HOURS:MINUTES:SECONDS, or days before them and a -, found '$TIME_LIMIT'"
+limit=$((((10#0${BASH_REMATCH[2]} * 24 + 10#${BASH_REMATCH[3]}) * 60 + 10#${BASH_REMATCH[4]}) * 60 + 10#${BASH_REMATCH[5]}))
+[ "$limit" -ge $((2 * WARNING)) ] ||
+  fail "TIME_LIMIT=$TIME_LIMIT leaves no time to train before the WARNING of $WARNING s; give it twice that at least"
 [[ $SEEDS =~ ^[0-9]+(,[0-9]+)*$ ]] || fail "SEEDS must be numbers with commas between them, found '$SEEDS'"
 overrides=("${OVERRIDES[@]}") more=("${SBATCH_OPTIONS[@]}")
 as_list overrides
@@ -36,7 +42,9 @@ ROWS=$("$PYTHON" -m bench.suite "$suite" --list --rows="$ROWS" "${settings[@]}")
 ROWS=${ROWS//$'\n'/,}
 # Gold scores are gold.sh's: it loads each judge once for all rows, and a row waits for no server.
 LATER=${LATER-$("$PYTHON" -c 'import sys; from bench.experiments import GOLD; print(*GOLD[sys.argv[1]], sep=",")' "$SCALE")}
-export SCALE PROTOCOL SEEDS ROWS LATER RUNS OUT PYTHON
+# shellcheck disable=SC2178 # an array is not exported, its words as lines are
+OVERRIDES=$(printf '%s\n' "${overrides[@]}") # as they are now: env.sh may have changed when a row begins
+export SCALE PROTOCOL SEEDS ROWS LATER RUNS OUT PYTHON MIRROR OVERRIDES
 tasks=$(($(tr -cd , <<< "$ROWS" | wc -c) + 1))
 tasks=$((tasks * ($(tr -cd , <<< "$SEEDS" | wc -c) + 1)))
 
@@ -44,7 +52,8 @@ if [ -n "${DRY_RUN:-}" ]; then
   printf 'export ROWS=%s SEEDS=%s LATER=%q\n' "$ROWS" "$SEEDS" "$LATER" # a task's number chooses a row and a seed
 else
   mkdir -p "$RUNS/slurm"
-  "$PYTHON" -m bench.ledger create "$RUNS" # before many jobs would make it at once
+  # Before many jobs would make it at once. It is a copy: rows do without.
+  [ "$MIRROR" = after ] || "$PYTHON" -m bench.ledger create "$RUNS" || say "runs are not copied to MLflow meanwhile"
   # What the job of this script was given is not what the others need.
   for name in "${!SLURM_@}"; do [ "$name" = SLURM_CONF ] || unset "$name"; done
 fi
@@ -58,6 +67,7 @@ if [ "$GPUS_PER_NODE" -gt 0 ]; then
   judge+=(--gpus-per-node="$GOLD_GPUS")
 fi
 rows=$(submit rows "${long[@]}" "${row[@]}" --array="0-$((tasks - 1))%$AT_ONCE" --output="$log-%A_%a.out" slurm/row.sh)
+trap '[ -n "${DRY_RUN:-}" ] || scancel "$rows" "${gold:-}"; fail "not all jobs could be submitted; none is left"' ERR
 gold=$(submit gold "${long[@]}" "${judge[@]}" --dependency="afterok:$rows" --output="$log-%j.out" slurm/gold.sh)
 # A score that cannot be had ends the judging as failed; the table counts it and is written all the same.
 after="afterok:$rows,afterany:$gold"

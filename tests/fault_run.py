@@ -31,6 +31,9 @@ ASKED = (
     "evaluation.later=[correctness,cleanliness,variety]",
 )
 
+# What a run of faults has to hit to be worth its name.
+WANTED = ("train: sampling and learning", "train: checkpoint being written", "judge: scoring")
+
 
 def life(row: str, folder: Path, asked: Sequence[str] = ASKED, **given: Any) -> Life:
     """A row's run under `folder`: the golds are asked later, the text proxy has a set of its own."""
@@ -113,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         report, same = tally(lives, whole)
     print(f"{report} (seed {args.seed}, {time.monotonic() - began:.0f} s)")
-    return int(not same)
+    if untouched := [phase for phase in WANTED if phase not in report]:
+        print(f"make faults: nothing was killed during {', '.join(untouched)}; take another SEED or more KILLS")
+    return int(not same or bool(untouched))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from bench.checkpoint import CheckpointError
 from bench.config import Config
 from bench.preemption import Preempted, Stop
 from bench.ranks import Ranks
-from bench.record import METRIC_FILES, LedgerError, write_json
+from bench.record import METRIC_FILES, LedgerError, clear, write_json
 from bench.seals import DamageError
 from bench.session import Session
 
@@ -159,7 +160,78 @@ def test_a_run_asked_to_stop_saves_is_marked_and_ends_as_if_it_had_not_been(
         assert (run_folder(tmp_path) / each).read_bytes() == (undisturbed / each).read_bytes(), each
 
 
-@pytest.mark.parametrize("name", ["run.json", *SAME])
+def test_a_damaged_adapter_is_named_and_made_again_from_the_last_checkpoint(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(undisturbed.parents[2], tmp_path, dirs_exist_ok=True)
+    flip(run_folder(tmp_path) / SAME[-1], 400)
+    before = (undisturbed / "times.jsonl").read_bytes()
+    train.run(asked(tmp_path))
+    assert f"{SAME[-1]} is not what was written" in capsys.readouterr().err
+    for each in SAME:
+        assert (run_folder(tmp_path) / each).read_bytes() == (undisturbed / each).read_bytes(), each
+    assert (run_folder(tmp_path) / "times.jsonl").read_bytes() == before  # nothing was trained or judged again
+
+
+@pytest.mark.parametrize("place", ["image", "manifest", "scores"])
+def test_a_damaged_evaluation_of_the_newest_checkpoint_is_made_again(
+    spoiled: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    images = spoiled / "images/update-000004"
+    files = {"image": min(images.glob("*.png")), "manifest": images / "manifest.jsonl"}
+    tear(files.get(place, spoiled / "scores/update-000004.parquet"))
+    train.run(asked(spoiled.parents[2]))
+    assert "the evaluation at update 4 is made again" in capsys.readouterr().err
+    for each in (*SAME, *(path.relative_to(spoiled) for path in [*images.iterdir(), *spoiled.glob("scores/*")])):
+        assert (spoiled / each).read_bytes() == (undisturbed / each).read_bytes(), each
+
+
+def test_updates_without_a_checkpoint_are_not_thrown_away(spoiled: Path) -> None:
+    kept = (spoiled / "metrics.jsonl").read_bytes()
+    shutil.rmtree(spoiled / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"diagnostics\.jsonl has updates, and .*checkpoints no checkpoint"):
+        train.run(asked(spoiled.parents[2]))
+    assert (spoiled / "metrics.jsonl").read_bytes() == kept
+
+
+def test_a_run_is_begun_anew_once_for_each_word(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed.parents[2], tmp_path, dirs_exist_ok=True)
+    folder = run_folder(tmp_path)
+    assert [train.forced(word, folder) for word in ("0", "", "False", "1", "True", "job-7")] == [False] * 3 + [True] * 3
+    info = json.loads((folder / "run.json").read_text())
+    write_json(folder / "run.json", info | {"config": info["config"] | {"force": "job-7"}})
+    assert [train.forced(word, folder) for word in ("job-7", "job-8", "1")] == [False, True, True]
+
+
+def test_a_run_that_is_forgotten_half_way_is_neither_finished_nor_another(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for deletions in range(12):
+        folder = tmp_path / str(deletions)
+        shutil.copytree(undisturbed, folder)
+        left = [deletions]
+        with monkeypatch.context() as patch:
+            for owner, name in ((shutil, "rmtree"), (Path, "unlink")):
+                patch.setattr(owner, name, stops_after(left, getattr(owner, name)))
+            with contextlib.suppress(KeyboardInterrupt):
+                clear(folder)
+        there = {path.name for path in folder.iterdir()}
+        if deletions:
+            assert "status.json" not in there
+        assert "run.json" in there or not there - {".lock"}
+
+
+def stops_after(left: list[int], work: Callable[..., None]) -> Callable[..., None]:
+    def stopping(*arguments: object, **options: object) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        work(*arguments, **options)
+
+    return stopping
+
+
+@pytest.mark.parametrize("name", ["run.json", *METRIC_FILES])
 def test_damage_to_a_finished_run_is_named_instead_of_passing_for_finished(
     undisturbed: Path, tmp_path: Path, name: str
 ) -> None:

@@ -16,9 +16,12 @@ from bench.lock import RunLock
 from bench.policy import PolicyError
 from bench.prompts import PromptError
 from bench.ranks import Ranks
-from bench.record import LedgerError, Record
+from bench.record import BusyError, LedgerError, Record
+from bench.rewarding import RewardError
 from bench.session import prepare
+from bench.space import SpaceError
 from bench.update import GateError
+from gold_metrics.judge_server import JudgeServerError
 
 ROW = "sd3_flow_text"
 
@@ -141,3 +144,9 @@ def test_neither_a_finished_nor_a_preempted_run_is_taken_for_one_on_prompts_that
         with pytest.raises(LedgerError, match="made with other evaluation; FORCE=1 repeats it"):
             train.run(asked)
         assert ledger.read(folder).status["state"] == state  # a refusal leaves the record as it was
+
+
+def test_what_may_pass_is_told_from_what_will_not_by_its_code() -> None:
+    codes = {BusyError: 75, JudgeServerError: 1, RewardError: 1, ConnectionResetError: 1}
+    codes |= {SpaceError: 2, ConfigError: 2, LedgerError: 2}
+    assert {kind: train.code_of(kind("why")) for kind in codes} == codes

@@ -23,7 +23,7 @@ STAND_IN = """#!/bin/bash
 runs=$3 row=
 for word; do case $word in row=*) row=${word#row=} ;; runs=*) runs=${word#runs=} ;; esac; done
 folder=$runs/$row/seed0
-finish() { echo '{ "state": "finished"}' > "$folder/status.json"; exit "$1"; }
+finish() { echo '{ "state": "finished"}' > "$folder/made"; mv "$folder/made" "$folder/status.json"; exit "$1"; }
 case $2 in
   bench.train)
     mkdir -p "$folder"; echo "force=$FORCE of ${SLURM_RESTART_COUNT:-0}" >> "$folder/calls"
@@ -36,6 +36,8 @@ case $2 in
       warned) trap 'exit 75' USR1 ;;
       crashed) trap 'exit 1' USR1 ;;
       late) trap 'finish 75' USR1 ;;
+      deaf) trap '' USR1 ;;
+      before) exit 0 ;;
       cancelled) trap 'exit 75' TERM ;;
     esac
     [ $calls = 2 ] && finish 0
@@ -106,17 +108,17 @@ def calls(study: Study, row: str) -> list[str]:
 def test_a_row_is_done_again_refused_or_left_as_its_end_asks(
     slurm: Cluster, begun: dict[str, Begun], tmp_path: Path, stand_in: str
 ) -> None:
-    rows = ["refused", "lost", "found", "preempted", "warned", "crashed", "late", "cancelled", "before"]
-    study = Study(slurm, tmp_path, {"PYTHON": stand_in, "RETRIES": "2", "LATER": "", "SEEDS": "0", "FORCE": "0"})
+    rows = ["refused", "lost", "found", "preempted", "warned", "crashed", "late", "deaf", "cancelled", "before"]
+    study = Study(slurm, tmp_path, {"PYTHON": stand_in, "RETRIES": "2", "LATER": "", "SEEDS": "0", "WARNING": "6"})
     (study.runs / "before/seed0").mkdir(parents=True)
     (study.runs / "before/seed0/status.json").write_text('{\n "state": "finished",\n "update": 4\n}\n')
     job = slurm.sbatch(
         f"--array=0-{len(rows) - 1}", "--cpus-per-task=1", f"--output={tmp_path}/%a.out", "--open-mode=append",
         "--requeue", "slurm/row.sh", cwd=ROOT, **study.variables | {"ROWS": ",".join(rows)},
     )  # fmt: skip
-    slurm.wait(lambda: all(calls(study, row) for row in rows[:-1]))
+    slurm.wait(lambda: all(calls(study, row) for row in rows))
     time.sleep(0.5)  # their traps stand
-    for row in ("warned", "crashed", "late"):
+    for row in ("warned", "crashed", "late", "deaf"):
         slurm.command("scancel", "--batch", "--signal=USR1", f"{job}_{rows.index(row)}")
     slurm.command("scancel", f"{job}_{rows.index('cancelled')}")
     slurm.wait(lambda: slurm.ended(job))
@@ -129,8 +131,9 @@ def test_a_row_is_done_again_refused_or_left_as_its_end_asks(
         "warned": again,
         "crashed": again,
         "late": first,  # it had finished, so it is not run again
+        "deaf": again,  # it was given up before its time limit
         "cancelled": first,
-        "before": [],
+        "before": first,  # the run itself says that it is finished
     }
     ends = dict(zip(rows, slurm.states(job), strict=True))
     failed = {"refused": "FAILED", "lost": "FAILED", "cancelled": "CANCELLED"}
@@ -138,14 +141,19 @@ def test_a_row_is_done_again_refused_or_left_as_its_end_asks(
     assert "lost seed 0 ended 3 times without being finished" in (tmp_path / "1.out").read_text()
 
 
-def test_what_is_begun_anew_is_not_begun_anew_again(slurm: Cluster, tmp_path: Path, stand_in: str) -> None:
+def test_every_attempt_of_a_job_begins_a_row_anew_by_the_same_word_also_where_it_was_finished(
+    slurm: Cluster, tmp_path: Path, stand_in: str
+) -> None:
     study = Study(slurm, tmp_path, {"PYTHON": stand_in, "LATER": "", "SEEDS": "0", "FORCE": "1"})
+    for row in ("found", "preempted"):
+        (study.runs / row / "seed0").mkdir(parents=True)
+        (study.runs / row / "seed0/status.json").write_text('{\n "state": "finished"\n}\n')
     asked = study.variables | {"ROWS": "found,preempted"}  # the last task has the number of the whole array
     log = f"--output={tmp_path}/%a.out"
     job = slurm.sbatch("--array=0-1", "--cpus-per-task=1", log, "--requeue", "slurm/row.sh", cwd=ROOT, **asked)
     slurm.wait(lambda: slurm.ended(job))
-    assert calls(study, "found") == ["force=1 of 0", "force=0 of 0", "force=0 of 0"]
-    assert calls(study, "preempted") == ["force=1 of 0", "force=0 of 1"]
+    assert calls(study, "found") == [f"force=job-{job} of 0"] * 3
+    assert calls(study, "preempted") == [f"force=job-{job} of 0", f"force=job-{job} of 1"]
 
 
 def test_a_refused_row_ends_all_that_follows(begun: dict[str, Begun]) -> None:
@@ -158,7 +166,7 @@ def test_judging_is_begun_again_and_the_report_waits_for_it(slurm: Cluster, begu
     slurm.wait(lambda: (study.runs / "judged").exists() and not (study.runs / "slow").exists())
     slurm.command("scancel", "--batch", "--signal=USR1", str(study.jobs(head)[1]))
     assert begun["preempted"].ended() == [["COMPLETED"], ["COMPLETED"], ["COMPLETED"]]
-    asked = "judge --wait 7 --set a.url=b --set c.d=e; f"
+    asked = "judge --wait 7 --row sd3_base --seed 0 --set a.url=b --set c.d=e; f"
     assert (study.runs / "judged").read_text().splitlines() == [asked] * 2
     assert (study.runs / "table").read_text() == "2\n"
     slurm.wait(lambda: not psutil.pid_exists(int((study.folder / "server").read_text())), 30)
