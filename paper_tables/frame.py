@@ -220,6 +220,6 @@ def _points(study: Study, run: ledger.Run, frame: pd.DataFrame) -> pd.DataFrame:
         last = f"{points['update'].max():.0f} of {planned}"
         raise StudyError(
             f"{label(run)} is finished but was last judged at update {last}: "
-            f"{run.path}/metrics.jsonl is torn, repeat it with FORCE=1"
+            "`python -m bench.judge RUNS` judges what is missing; if nothing is, repeat the run with FORCE=1"
         )
     return points
