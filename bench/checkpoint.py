@@ -96,6 +96,7 @@ def save(folder: Path, state: State, writes: bool = True) -> None:
         sync(partial / STATE)
         position = {"update": state.update, "epoch": state.epoch, "evaluated": False}
         seals.write_signed(partial / MANIFEST, position | {"state": digest(partial / STATE), "record": _record(folder)})
+        (partial / STATE).chmod((partial / MANIFEST).stat().st_mode & 0o777)  # safetensors shuts colleagues out
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +189,27 @@ def _own(key: str, default: Any, *, _root_: Any) -> Any:
 
 
 def plain(config: Any) -> Config:
-    """The composed configuration as the dataclasses above."""
+    """The composed configuration as the dataclasses above.
+
+    Raises:
+        ConfigError: it has a setting that they do not.
+    """
     made = OmegaConf.to_object(config)
     assert isinstance(made, Config)
+    if strange := _strangers(made):
+        raise ConfigError(f"there is no setting {', '.join(strange)}; `python -m bench.train --cfg job` shows all")
     return made
+
+
+def _strangers(group: Any, prefix: str = "") -> list[str]:
+    """Settings that a `+` on the command line added and no code would read."""
+    if isinstance(group, dict):
+        parts = [_strangers(value, f"{prefix}{key}.") for key, value in group.items() if is_dataclass(value)]
+        return [name for part in parts for name in part]
+    known = {each.name for each in fields(group)}
+    found = [f"{prefix}{name}" for name in vars(group) if name not in known]
+    groups = {name: value for name, value in vars(group).items() if is_dataclass(value) or isinstance(value, dict)}
+    return found + [name for key, value in groups.items() for name in _strangers(value, f"{prefix}{key}.")]
 
 
 def planned_updates(config: Config, row: Row) -> int:

@@ -123,7 +123,9 @@ def judge_run(run: ledger.Run, judges: Judges, bar: tqdm) -> list[str]:
         for point in scores.points_of(run):
             try:
                 problems += judge_point(run, point, judges, bar)
-            except (ImageSetError, LedgerError) as error:
+            except ImageSetError as error:
+                problems.append(f"{error}; bring the file back, or run the row again with FORCE=1")
+            except LedgerError as error:
                 problems.append(str(error))
         mirror(run)
     return problems
@@ -184,7 +186,7 @@ def judge(runs: Sequence[ledger.Run], judges: Judges, images: int) -> list[str]:
         images: how many they are for the bar, as `prepare` counts them.
     """
     problems = list[str]()
-    with tqdm(total=images, unit="image", mininterval=1, dynamic_ncols=True) as bar:
+    with tqdm(total=images, unit="score", mininterval=1 if sys.stderr.isatty() else 60, dynamic_ncols=True) as bar:
         for run in runs:
             try:
                 problems += judge_run(run, judges, bar)

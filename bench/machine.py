@@ -51,8 +51,9 @@ def _refusal(planned: Plan, device: torch.device, wanted: float, found: int) -> 
     parts = {key.removeprefix("bytes_"): value for key, value in vars(planned).items() if key.startswith("bytes_")}
     largest = sorted(parts, key=lambda key: -parts[key])[:3]
     shown = ", ".join(f"{key} {parts[key] / 1e9:.1f}" for key in largest)
+    blind = "" if device.type == "cuda" else "no GPU is visible, and "
     return (
-        f"{planned.row} plans to hold {wanted / 1e9:.1f} GB on {device} (a process: {shown}) and {found / 1e9:.1f} GB "
-        "are free; lower optim.micro_batch or the backbone's dtype, set its checkpointing or embeddings, or share the "
-        "run between more GPUs (bench.plan shows each figure)"
+        f"{blind}{planned.row} plans to hold {wanted / 1e9:.1f} GB on {device} (a process: {shown}) and "
+        f"{found / 1e9:.1f} GB are free; lower optim.micro_batch or the backbone's dtype, set its checkpointing or "
+        "embeddings, or share the run between more GPUs (bench.plan shows each figure)"
     )

@@ -127,7 +127,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--utilisation", type=float, default=UTILISATION, help=share)
     parser.add_argument("--gpus", type=int, default=1, help="GPUs that share a run (default: 1)")
     dry = f"what Slurm would be given, and its GPU-hours: {', '.join(SUITES)} (default: table1)"
-    parser.add_argument("--dry-run", nargs="?", const="table1", choices=SUITES, metavar="SUITE", help=dry)
+    parser.add_argument("--dry-run", nargs="?", const="table1", metavar="SUITE", help=dry)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -151,7 +151,10 @@ def dry_run(suite: str, overrides: Sequence[str], utilisation: float) -> str:
     Raises:
         one of `KNOWN_ERRORS`: as `plans_of`, or the scripts refuse.
     """
+    if suite not in SUITES:  # `--dry-run scale=tiny` is about table1
+        suite, overrides = "table1", [suite, *overrides]
     asked = submission(suite, overrides)
+    overrides = [f"scale={asked.scale}", *(item for item in overrides if not item.startswith("scale="))]
     others = [item for item in overrides if not item.startswith(("row=", "seed="))]
     plans = [plans_of([f"row={row}", *others], utilisation, max(asked.gpus, 1))[0] for row in asked.rows]
     assumed = f"GPU-h at {utilisation:g} of {PEAK:g} TFLOP/s; judges and what a preempted epoch repeats come on top"

@@ -108,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [find_row(name).name for name in args.row] or SUITES[args.suite or "table1"]
     except RowError as error:
         sys.exit(f"bench.status: {error}")
+    if not args.runs.is_dir():
+        print(f"bench.status: no folder of runs at {args.runs}", file=sys.stderr)
+        sys.exit(2)
     runs = survey(args.runs, rows, args.seed, others=not (args.row or args.suite))
     if args.state:
         print(runs[0].state)

@@ -23,12 +23,14 @@ class Submission:
 
     Attributes:
         gpus: of one row.
+        scale: as the scripts have it, from the settings or the environment.
     """
 
     commands: list[str]
     rows: list[str]
     seeds: list[int]
     gpus: int
+    scale: str
 
 
 def submission(suite: str, overrides: Sequence[str]) -> Submission:
@@ -47,7 +49,14 @@ def submission(suite: str, overrides: Sequence[str]) -> Submission:
     commands = done.stdout.splitlines()
     exported, first = (_values(line) for line in commands[:2])
     gpus = int(first["--nodes"]) * int(first.get("--gpus-per-node", 0))
-    return Submission(commands, exported["ROWS"].split(","), [int(each) for each in exported["SEEDS"].split(",")], gpus)
+    seeds = [int(each) for each in exported["SEEDS"].split(",")]
+    return Submission(
+        commands,
+        exported["ROWS"].split(","),
+        seeds,
+        gpus,
+        exported["SCALE"],
+    )
 
 
 def _values(command: str) -> dict[str, str]:

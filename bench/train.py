@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +27,7 @@ from bench.machine import check_memory, set_precision
 from bench.policy import PolicyError
 from bench.preemption import RETRY, Preempted, Stop
 from bench.ranks import Ranks
-from bench.record import BusyError, LedgerError, clear, make_folder
+from bench.record import BusyError, LedgerError, Record, clear, make_folder
 from bench.rewarding import RewardError
 from bench.session import Session, prepare
 from gold_metrics.judge_server import JudgeServerError
@@ -64,10 +66,11 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
             if ranks.first:
                 print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
             return folder
-        set_precision(settings.tf32)
-        check_memory(settings, ranks.device, ranks.count)
-        session = prepare(settings, ranks, stop or Stop())
-        info = provenance.describe(session)
+        with noted(folder, settings, ranks.first and not earlier):
+            set_precision(settings.tf32)
+            check_memory(settings, ranks.device, ranks.count)
+            session = prepare(settings, ranks, stop or Stop())
+            info = provenance.describe(session)
         if earlier:  # the first rank alone has all of the pipeline's files
             ranks.decide(lambda: provenance.check_same_inputs(earlier.info, info["hashes"], folder))
         try:
@@ -76,6 +79,8 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
                     begin(session, info)
                 train(session)
             mirror(session)
+            if ranks.first:
+                print(f"{row.name} seed {settings.seed} has its {session.updates} updates: {folder}")
             ranks.wait()  # launchers kill the others once one has left
         except BaseException as error:
             _give_up(session, error)
@@ -103,6 +108,18 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
     provenance.check_same(earlier.info, settings, folder)
     provenance.check_same_inputs(earlier.info, provenance.inputs(settings, find_row(settings.row)), folder)
     return earlier
+
+
+@contextlib.contextmanager
+def noted(folder: Path, settings: Config, writes: bool) -> Iterator[None]:
+    """Leaves in the status of a run that has not begun why it could not."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            planned = config.planned_updates(settings, find_row(settings.row))
+            Record(folder, writes).status("failed", 0, planned, f"{type(error).__name__}: {error}")
+        raise
 
 
 def forced(word: str, folder: Path) -> bool:
@@ -176,7 +193,9 @@ def code_of(error: Exception) -> int:
 
 def leave(message: object, code: int) -> NoReturn:
     """Ends the process with one line."""
-    print(f"bench.train: {' '.join(str(message).split())}", file=sys.stderr)
+    # Hydra advises to append an unknown key, which no code would read.
+    shown = re.sub(r"To append to your config use \S+", "", str(message))
+    print(f"bench.train: {' '.join(shown.split())}", file=sys.stderr)
     sys.exit(code)
 
 

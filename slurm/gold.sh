@@ -26,14 +26,15 @@ for ((attempt = 0; attempt <= RETRIES; attempt++)); do
   judge=$!
   [ -z "$warning$ended" ] || kill "$judge"
   while alive "$judge"; do
-    [ -z "$server" ] || alive "$server" || { kill "$judge"; fail "the judges' server ended; what it said is above" 1; }
+    [ -z "$server" ] || alive "$server" || { kill "$judge"; wait "$server"; fail "the judges' server ended with code $?; what it said is above" 1; }
     sleep 1
   done
   wait "$judge"
   code=$?
   [ "$code" != 0 ] && [ "$code" != 2 ] || exit "$code"
+  [ "$code" != 1 ] || fail "what is named above is missing; the same sbatch asks for scores that could not be had" 1
   [ -z "$ended" ] || exit "$code" # cancelled; or requeued, by Slurm
   [ -z "$warning" ] || requeue "stopped before the time limit"
   say "judging ended with code $code"
 done
-fail "scores are still missing after $attempt calls; the same sbatch asks for them again" 1
+fail "the judge was lost $attempt times; the same sbatch goes on" 1

@@ -7,7 +7,7 @@ set -uo pipefail
 as_list OVERRIDES
 IFS=, read -ra rows <<< "$ROWS"
 IFS=, read -ra seeds <<< "$SEEDS"
-row=${rows[SLURM_ARRAY_TASK_ID / ${#seeds[@]}]}
+row=${rows[${SLURM_ARRAY_TASK_ID?is for the tasks of an array; submit table1.sh} / ${#seeds[@]}]}
 seed=${seeds[SLURM_ARRAY_TASK_ID % ${#seeds[@]}]}
 status=$RUNS/$row/seed$seed/status.json
 
@@ -57,10 +57,11 @@ for ((attempt = 0; attempt <= RETRIES; attempt++)); do
   rendezvous "$attempt"
   say "$row seed $seed, attempt $((attempt + 1)) after ${SLURM_RESTART_COUNT:-0} restarts, on $SLURM_JOB_NODELIST"
   train
-  [ "$code" != 0 ] && [ "$code" != 2 ] || exit "$code"
+  [ "$code" != 0 ] || exit 0
+  [ "$code" != 2 ] || fail "refused, so no gold scores and no report follow; when it is mended, submit again"
   ! finished || exit 0
   [ -z "$ended" ] || exit "$code" # cancelled; or requeued, by Slurm
-  [ -z "$warning" ] || requeue "stopped before the time limit (exit code $code)"
+  [ -z "$warning" ] || requeue "stopped by Slurm's warning (exit code $code)"
   [ "$code" != 75 ] || requeue "preempted, or another process has the run"
   say "the run ended with code $code"
 done

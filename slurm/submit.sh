@@ -22,7 +22,8 @@ submit() { # LABEL OPTION... SCRIPT: the job's number; of a dry run, the label i
   fi
 }
 
-[ -x "$PYTHON" ] || fail "no Python at $PYTHON; run \`make setup\` in $PWD, or name another in slurm/env.sh"
+{ [ -x "$PYTHON" ] && { [ -e .venv/.fresh ] || [ "$PYTHON" != "$PWD/.venv/bin/python" ]; }; } ||
+  fail "no Python with all packages at $PYTHON; run \`make setup\` in $PWD, or name another in slurm/env.sh"
 case $SCALE-$PROTOCOL in
   tiny-paired | tiny-released | paper-paired | paper-released) ;;
   *) fail "SCALE must be tiny or paper, and PROTOCOL paired or released; found '$SCALE' and '$PROTOCOL'" ;;
@@ -37,6 +38,13 @@ limit=$((((10#0${BASH_REMATCH[2]} * 24 + 10#${BASH_REMATCH[3]}) * 60 + 10#${BASH
 overrides=("${OVERRIDES[@]}") more=("${SBATCH_OPTIONS[@]}")
 as_list overrides
 as_list more
+for each in "${overrides[@]}"; do
+  case ${each%%=*} in
+    row | seed | scale | protocol | runs | evaluation.later)
+      fail "OVERRIDES must leave ${each%%=*} to ROWS, SEEDS, SCALE, PROTOCOL, RUNS or LATER" ;;
+  esac
+  [[ $each != *" "*=* ]] || fail "OVERRIDES must have one setting a line, or be an array; found '$each'"
+done
 settings=("scale=$SCALE" "protocol=$PROTOCOL" "runs=$RUNS" "${overrides[@]}")
 ROWS=$("$PYTHON" -m bench.suite "$suite" --list --rows="$ROWS" "${settings[@]}") || exit 2
 ROWS=${ROWS//$'\n'/,}
@@ -49,9 +57,10 @@ tasks=$(($(tr -cd , <<< "$ROWS" | wc -c) + 1))
 tasks=$((tasks * ($(tr -cd , <<< "$SEEDS" | wc -c) + 1)))
 
 if [ -n "${DRY_RUN:-}" ]; then
-  printf 'export ROWS=%s SEEDS=%s LATER=%q\n' "$ROWS" "$SEEDS" "$LATER" # a task's number chooses a row and a seed
+  # A task's number chooses a row and a seed.
+  printf 'export SCALE=%s PROTOCOL=%s RUNS=%q ROWS=%s SEEDS=%s LATER=%s\n' "$SCALE" "$PROTOCOL" "$RUNS" "$ROWS" "$SEEDS" "$LATER"
 else
-  mkdir -p "$RUNS/slurm"
+  mkdir -p "$RUNS/slurm" || fail "RUNS=$RUNS cannot be written; choose another"
   # Before many jobs would make it at once. It is a copy: rows do without.
   [ "$MIRROR" = after ] || "$PYTHON" -m bench.ledger create "$RUNS" || say "runs are not copied to MLflow meanwhile"
   # What the job of this script was given is not what the others need.
@@ -73,3 +82,5 @@ gold=$(submit gold "${long[@]}" "${judge[@]}" --dependency="afterok:$rows" --out
 after="afterok:$rows,afterany:$gold"
 report=$(submit report --ntasks=1 --time=30 --dependency="$after" --output="$log-%j.out" slurm/report.sh)
 [ -n "${DRY_RUN:-}" ] || say "$tasks rows in job $rows, gold scores in $gold, the report in $report; what they print: $RUNS/slurm"
+[ "$SCALE" = tiny ] || [ -n "${DRY_RUN:-}" ] ||
+  say "what a node lacks (GPUs, weights, prompts) is told by: $PYTHON -m bench.doctor scale=$SCALE --gpus $((NODES * GPUS_PER_NODE))"

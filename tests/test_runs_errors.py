@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,18 @@ def test_a_missing_prompt_file_is_named_before_anything_is_loaded(tmp_path: Path
         train.run(settings(ROW, tmp_path, "tasks.text.prompts=nowhere.jsonl"))
 
 
-def test_missing_weights_are_named(tmp_path: Path) -> None:
+def test_missing_weights_are_named_also_in_the_status_of_a_run_that_has_not_begun(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"no pipeline could be loaded from folder '/nowhere/sd3'"):
         train.run(settings(ROW, tmp_path, "backbones.sd3.weights=/nowhere/sd3"))
+    status = json.loads((tmp_path / "runs" / ROW / "seed0/status.json").read_text())
+    assert (status["state"], status["update"], status["of"]) == ("failed", 0, 4)
+    assert status["error"].startswith("PolicyError: no pipeline could be loaded")
+
+
+@pytest.mark.parametrize("setting", ["updats", "optim.rat", "evaluation.latr", "backbones.sd3.lora.rnk"])
+def test_a_setting_that_no_code_reads_is_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"there is no setting {setting}"):
+        settings(ROW, tmp_path, f"+{setting}=1")
 
 
 @pytest.mark.parametrize(

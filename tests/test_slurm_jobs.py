@@ -174,7 +174,7 @@ def test_judging_is_begun_again_and_the_report_waits_for_it(slurm: Cluster, begu
 
 def test_scores_that_cannot_be_had_fail_and_do_not_cost_the_table(begun: dict[str, Begun]) -> None:
     assert begun["missing"].ended() == [["COMPLETED"], ["FAILED"], ["COMPLETED"]]
-    assert (begun["missing"].study.runs / "table").read_text() == "3\n"  # calls of the judges
+    assert (begun["missing"].study.runs / "table").read_text() == "1\n"  # call of the judges
 
 
 def test_a_server_that_ends_is_not_waited_for(slurm: Cluster, tmp_path: Path, stand_in: str) -> None:

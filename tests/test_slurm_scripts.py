@@ -78,8 +78,14 @@ def test_the_tiny_scale_asks_for_no_gpu() -> None:
         ("PROTOCOL", HOSTILE, "SCALE must be tiny or paper, and PROTOCOL paired or released"),
         ("OVERRIDES", "updates=3", "updates=3 is not a positive multiple of optim.updates_per_rollout=2"),
         ("OVERRIDES", "optim.raet=1", "Could not override 'optim.raet'"),
-        ("OVERRIDES", "--list\nrow=$(touch pwned)", "mismatched input '('"),
-        ("PYTHON", "/nowhere/python", "no Python at /nowhere/python; run `make setup`"),
+        ("OVERRIDES", "--list\noptim.rate=$(touch pwned)", "mismatched input '('"),
+        ("OVERRIDES", "seed=5", "OVERRIDES must leave seed to ROWS, SEEDS, SCALE, PROTOCOL, RUNS or LATER"),
+        ("OVERRIDES", "updates=8 optim.rate=1", "OVERRIDES must have one setting a line"),
+        ("OVERRIDES", "+updats=8", "there is no setting updats"),
+        ("TIME_LIMIT", "0:40:00", "TIME_LIMIT=0:40:00 leaves no time to train before the WARNING of 1800 s"),
+        ("TIME_LIMIT", "90", "TIME_LIMIT must be HOURS:MINUTES:SECONDS"),
+        ("MIRROR", "now", "MIRROR must be live or after, found 'now'"),
+        ("PYTHON", "/nowhere/python", "no Python with all packages at /nowhere/python; run `make setup`"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused_in_one_line(name: str, value: str, message: str) -> None:
@@ -119,7 +125,9 @@ def test_the_plan_shows_what_would_be_submitted() -> None:
 
 def test_hours_are_those_of_all_seeds_and_of_one_on_its_gpus() -> None:
     row = plan.plans_of(["scale=tiny", "row=sd3_flow_text"], 0.2, 1)[0]
-    shown = plan.hours([replace(row, hours=4.0)], Submission([], ["sd3_flow_text"], [0, 1, 2], gpus=8)).splitlines()
+    shown = plan.hours(
+        [replace(row, hours=4.0)], Submission([], ["sd3_flow_text"], [0, 1, 2], gpus=8, scale="tiny")
+    ).splitlines()
     assert [line.split() for line in shown[2:]] == [["sd3_flow_text", "3", "12", "8", "0.5"], ["total", "12"]]
 
 
