@@ -13,7 +13,7 @@ TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation extra figures test faults lint ui perf
+.PHONY: setup table1 ablation extra figures test test-slurm faults lint ui perf
 
 setup: .venv/.fresh
 
@@ -42,7 +42,10 @@ figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm" tests
+
+test-slurm: setup  ## on a real Slurm that the tests start: Debian's slurmctld, slurmd and slurm-client, or they are skipped
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slurm -rs tests/test_slurm.py tests/test_slurm_jobs.py
 
 faults: setup  ## small runs through KILLS=50 SIGKILLs, compared byte for byte with undisturbed ones; SEED of the moments
 	PYTHONPATH=tests $(BIN)/python -W ignore:resource_tracker -m fault_run --kills $(KILLS) --seed $(SEED)
