@@ -1,4 +1,4 @@
-"""Ranks as torchrun would start them, forked from a server that imports the libraries once."""
+"""Ranks as torchrun would start them, forked from the tests' process, which has the libraries."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState
+
 PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
 
 def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Exit codes of `count` ranks that each do `work(*arguments)`; None is one that was still at it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train"])
+    context = multiprocessing.get_context("fork")
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
@@ -34,10 +35,8 @@ def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | N
 
 
 def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
-    import torch
-
     os.environ.update(environment)
-    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # the tests' process may have been a rank of its own
     work(*arguments)
 
 

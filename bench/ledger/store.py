@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bench import addresses
+from bench.ledger import shown
 from bench.ledger.runs import Run
 from bench.record import LedgerError
 
@@ -66,8 +68,16 @@ class Store:
                 self._create(None if self.uri.startswith("http") else (runs / "mlartifacts").resolve().as_uri())
             self._experiment = str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
+    @property
+    def experiment(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment
+
     def replace(self, run: Run) -> str:
-        """A new run with nothing but its tags, its recipe and run.json; earlier copies of the same folder go."""
+        """A new run with nothing but what was asked; earlier copies of the same folder go.
+
+        Tags, a note, the recipe, the configuration, and as inputs the prompts and the base model.
+        """
         from mlflow.entities import Param
 
         record = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:16]
@@ -75,13 +85,15 @@ class Store:
             for old in self._call("search_runs", [self._experiment], f"tags.record = '{record}'"):
                 self._call("delete_run", old.info.run_id)
             tags = {key: str(run.info[key]) for key in TAGS if key in run.info}
-            tags |= {"folder": str(run.path), "record": record}
+            tags |= {"folder": str(run.path), "record": record, "mlflow.note.content": shown.note(run)}
             name = f"{run.info.get('row', run.path.parent.name)} seed {run.info.get('seed', '?')}"
             began = _milliseconds(run.path / "run.json")
             made = self._call("create_run", self._experiment, start_time=began, tags=tags, run_name=name).info.run_id
             recipe = run.info.get("recipe") or {}
             self._call("log_batch", made, params=[Param(key, str(value)) for key, value in recipe.items()])
             self._call("log_dict", made, run.info, "run.json")
+            self._call("log_dict", made, run.info.get("config", {}), "config.yaml")
+            self._log_inputs(made, run)
         return str(made)
 
     def log(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
@@ -94,6 +106,13 @@ class Store:
             for start in range(0, len(metrics), BATCH):
                 self._call("log_batch", run_id, metrics=metrics[start : start + BATCH])
 
+    def attach(self, run_id: str, files: Mapping[str, Path]) -> None:
+        """Copies files to the run's artifacts, each to its name there."""
+        with self._named():
+            for name, path in files.items():
+                folder = str(Path(name).parent)
+                self._call("log_artifact", run_id, str(path), None if folder == "." else folder)
+
     def show(self, run: Run, run_id: str, status: str, tags: Mapping[str, str]) -> None:
         """Gives the run its tags and its status, RUNNING as well, which it has again when it goes on."""
         from mlflow.entities import RunTag
@@ -104,6 +123,29 @@ class Store:
                 self._call("update_run", run_id, status=status)
             else:
                 self._call("set_terminated", run_id, status, _milliseconds(run.path / "status.json"))
+
+    def _log_inputs(self, run_id: str, run: Run) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+        datasets = []
+        for each in shown.inputs(run):
+            name, source = Path(each.prompts).name, json.dumps({"uri": each.prompts})
+            tags = [InputTag(key, value) for key, value in each.tags().items()]
+            datasets.append(DatasetInput(Dataset(name, each.record, "local", source), tags))
+        model = shown.base_model(run)
+        models = [LoggedModelInput(self._model(model))] if model else []
+        if datasets or models:
+            self._call("log_inputs", run_id, datasets, models)
+
+    def _model(self, base: Mapping[str, str]) -> str:
+        """The logged model of these weights, which all their runs share; two first runs at once may make two."""
+        name = f"{base['backbone']}-{base['hash']}"
+        found = self._call("search_logged_models", [self._experiment], f"name = '{name}'", max_results=1)
+        if found:
+            return str(found[0].model_id)
+        made = self._call("create_logged_model", self._experiment, name, tags=dict(base), model_type="base model")
+        self._call("finalize_logged_model", made.model_id, "READY")
+        return str(made.model_id)
 
     def _create(self, artifacts: str | None) -> None:
         from mlflow.exceptions import MlflowException
