@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,24 @@ PATIENCE = 120  # seconds, after which processes count as waiting for each other
 
 def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Exit codes of `count` ranks that each do `work(*arguments)`; None is one that was still at it."""
-    context = multiprocessing.get_context("fork")
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
     own = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
-    ranks = [context.Process(target=_rank, args=(each, work, *arguments)) for each in own]
-    for process in ranks:
-        process.start()
+    ranks = [start(each, work, *arguments) for each in own]
     for process in ranks:
         process.join(PATIENCE)
     codes = [process.exitcode for process in ranks]
     for process in ranks:
         process.kill()
     return codes
+
+
+def start(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that does `work(*arguments)`."""
+    process = multiprocessing.get_context("fork").Process(target=_rank, args=(environment, work, *arguments))
+    process.start()
+    return process
 
 
 def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
