@@ -59,7 +59,7 @@ lint: setup
 	@if command -v shellcheck > /dev/null; then shellcheck -x slurm/*.sh .ci/run; else echo "no shellcheck: scripts are not checked"; fi
 
 ui: setup  ## MLflow's pages at http://127.0.0.1:5000, and links to the charts where proxy and gold part; PORT= moves them
-	-$(BIN)/python -m bench.ledger reconcile $(RUNS)
+	-$(BIN)/python -m bench.ledger reconcile $(RUNS) --out $(OUT)
 	$(BIN)/python -m bench.ledger links $(RUNS) --page http://127.0.0.1:$(PORT)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///$(RUNS)/mlflow.db
 

@@ -198,6 +198,22 @@ def test_a_run_is_found_from_its_cell_and_the_cell_and_folder_from_mlflow(
     assert "no run sd3_guard_text seed 4" in (told := capsys.readouterr().err) and "sd3_flow_text-seed3" in told
 
 
+def test_tables_and_figures_are_a_run_of_their_own_that_is_made_anew_only_when_they_change(runs: Path) -> None:
+    write_run(runs, "sd3_base")
+    out = runs / "out"
+    out.mkdir()
+    (out / "table1.csv").write_text("old")
+    seen = []
+    for content in ("old", "old", "new"):
+        (out / "table1.csv").write_text(content)
+        assert run_command("reconcile", runs, "--out", out) == 0
+        (kept,) = client(runs).search_runs(["1"], "tags.`mlflow.runName` = 'tables and figures'")
+        seen.append(kept.info.run_id)
+        assert (artifacts(runs, kept.info.run_id) / "table1.csv").read_text() == content
+        assert kept.info.status == "FINISHED"
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_every_method_of_table_1_under_guard_has_its_twin() -> None:
     found = {guard.name: base.name for guard, base in links.twins()}
     assert found == {

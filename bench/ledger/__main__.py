@@ -65,8 +65,8 @@ def summary(copies: Sequence[Copy], damaged: Sequence[str], uri: str) -> str:
     )
 
 
-def run(command: str, runs: Path, uri: str | None) -> int:
-    """Creates, imports or reconciles; returns the exit code: 1 if a run was damaged.
+def run(command: str, runs: Path, uri: str | None, out: Path | None = None) -> int:
+    """Creates, imports or reconciles, and keeps what is in `out`; returns the exit code: 1 if a run was damaged.
 
     Raises:
         StoreError, LedgerError: as `copy_all`.
@@ -78,6 +78,8 @@ def run(command: str, runs: Path, uri: str | None) -> int:
         print(f"bench.ledger: {store.uri} is ready, experiment {EXPERIMENT}")
         return 0
     copies, damaged = copy_all(runs, store, anew=command == "import")
+    if out and out.is_dir():
+        store.keep(out)
     for message in damaged:
         print(f"bench.ledger: left out: {message}", file=sys.stderr)
     print(summary(copies, damaged, store.uri))
@@ -120,6 +122,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--uri", help="sqlite:///FILE, or a server's http address; tokens go into the environment"
             )
+    for name in ("import", "reconcile"):
+        commands.choices[name].add_argument("--out", type=Path, help="a folder of tables and figures to copy too")
     finding = commands.add_parser("find")
     finding.add_argument("words", nargs="+", metavar="RUN_ID | MLFLOW_ID | ROW [SEED]")
     finding.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="the folder that holds ROW/seedN")
@@ -136,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(show_runs(args.runs, args.words, args.page.rstrip("/")))
         if args.command == "links":
             sys.exit(show_links(args.runs, args.page.rstrip("/")))
-        sys.exit(run(args.command, args.runs, args.uri))
+        sys.exit(run(args.command, args.runs, args.uri, getattr(args, "out", None)))
     except LedgerError as error:
         print(f"bench.ledger: {error}", file=sys.stderr)
         sys.exit(2)

@@ -22,6 +22,7 @@ from bench.record import LedgerError
 EXPERIMENT = "grpo-guard-bench"
 BATCH = 1000  # MLflow's limit of metrics in one log_batch call
 TAGS = ("run_id", "row", "method", "backbone", "task", "seed", "scale", "suite", "protocol", "weights")
+KEPT = (".csv", ".json", ".md", ".pdf", ".png", ".svg", ".tex")  # what the tables and figures are written as
 SQLITE = "sqlite:///"
 # A store that others write to answers busy after 20 s (mlflow/store/db/utils.py). Our choice: six such answers.
 PATIENCE = 120.0  # seconds
@@ -80,7 +81,7 @@ class Store:
         """
         from mlflow.entities import Param
 
-        record = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:16]
+        record = _record(run.path)
         with self._named():
             for old in self._call("search_runs", [self._experiment], f"tags.record = '{record}'"):
                 self._call("delete_run", old.info.run_id)
@@ -112,6 +113,24 @@ class Store:
             for name, path in files.items():
                 folder = str(Path(name).parent)
                 self._call("log_artifact", run_id, str(path), None if folder == "." else folder)
+
+    def keep(self, out: Path) -> None:
+        """Has a folder's tables and figures as artifacts of a run of their own, which is made anew if they change."""
+        files = {path.name: path for path in sorted(out.iterdir()) if path.suffix in KEPT}
+        content = hashlib.sha256(
+            b"".join(name.encode() + path.read_bytes() for name, path in files.items())
+        ).hexdigest()
+        tags = {"folder": str(out), "record": _record(out), "content": content}
+        with self._named():
+            there = self._call("search_runs", [self._experiment], f"tags.record = '{tags['record']}'")
+            if not files or content in [run.data.tags.get("content") for run in there]:
+                return
+            for old in there:
+                self._call("delete_run", old.info.run_id)
+            made = self._call("create_run", self._experiment, tags=tags, run_name="tables and figures").info.run_id
+        self.attach(made, files)
+        with self._named():
+            self._call("set_terminated", made, "FINISHED")
 
     def show(self, run: Run, run_id: str, status: str, tags: Mapping[str, str]) -> None:
         """Gives the run its tags and its status, RUNNING as well, which it has again when it goes on."""
@@ -175,6 +194,11 @@ class Store:
                 f"the MLflow store {self.uri} cannot be used ({' '.join(str(error).split())[:300]}); it is a copy: "
                 "python -m bench.ledger import RUNS --uri URI makes it again, there or in another place"
             ) from error
+
+
+def _record(folder: Path) -> str:
+    """What tells the copies of one folder from those of another."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 def _busy(error: BaseException) -> bool:
