@@ -4,6 +4,7 @@ SCALE ?= tiny
 SEED ?= 0
 PROTOCOL ?= paired
 KILLS ?= 50
+PORT ?= 5000
 STUDY := $(SCALE)$(if $(filter released,$(PROTOCOL)),_released)
 RUNS := runs/$(STUDY)
 OUT := out/$(STUDY)
@@ -57,8 +58,10 @@ lint: setup
 	$(BIN)/lint-imports
 	@if command -v shellcheck > /dev/null; then shellcheck -x slurm/*.sh .ci/run; else echo "no shellcheck: scripts are not checked"; fi
 
-ui: setup  ## compare runs in MLflow at http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(RUNS)/mlflow.db
+ui: setup  ## MLflow's pages at http://127.0.0.1:5000, and links to the charts where proxy and gold part; PORT= moves them
+	-$(BIN)/python -m bench.ledger reconcile $(RUNS) --out $(OUT)
+	$(BIN)/python -m bench.ledger links $(RUNS) --page http://127.0.0.1:$(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --port $(PORT) --backend-store-uri sqlite:///$(RUNS)/mlflow.db
 
 # glibc then keeps freed memory; otherwise each large batch begins with page faults, which are timed too.
 perf: export MALLOC_TRIM_THRESHOLD_ := 8000000000

@@ -1,4 +1,4 @@
-"""Ranks as torchrun would start them, forked from a server that imports the libraries once."""
+"""Ranks as torchrun would start them, forked from the tests' process, which has the libraries."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from accelerate.state import AcceleratorState
 
 PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
 
 def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Exit codes of `count` ranks that each do `work(*arguments)`; None is one that was still at it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train"])
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1])}
     own = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {} for rank in range(count)]
-    ranks = [context.Process(target=_rank, args=(each, work, *arguments)) for each in own]
-    for process in ranks:
-        process.start()
+    ranks = [start(each, work, *arguments) for each in own]
     for process in ranks:
         process.join(PATIENCE)
     codes = [process.exitcode for process in ranks]
@@ -33,11 +32,16 @@ def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | N
     return codes
 
 
-def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
-    import torch
+def start(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that does `work(*arguments)`."""
+    process = multiprocessing.get_context("fork").Process(target=_rank, args=(environment, work, *arguments))
+    process.start()
+    return process
 
+
+def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
     os.environ.update(environment)
-    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)  # the tests' process may have been a rank of its own
     work(*arguments)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from bench_runs import lines, overrides, settings
+from forked_ranks import command, start
 from torch import Tensor
 
 from bench import epoch, ledger, noise, rollout, train
@@ -55,22 +53,21 @@ def test_another_seed_gives_other_numbers(undisturbed: Path, tmp_path: Path) -> 
 
 
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_as_if_it_had_not_been(undisturbed: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.train", "row=sd3_guard_text", *overrides(tmp_path)]
     folder = tmp_path / "runs/sd3_guard_text/seed0"
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    process = start({}, command, tmp_path, "row=sd3_guard_text", *overrides(tmp_path))
     wait_for(lambda: (folder / "diagnostics.jsonl").exists() and len(lines(folder / "diagnostics.jsonl")) == 3, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not ledger.read(folder).finished
     assert [p.name for p in found(folder / "checkpoints")] == ["update-000000", "update-000002"]
     resumed = train.run(settings("sd3_guard_text", tmp_path))
     assert_same(undisturbed, resumed, SAME[1:])
 
 
-def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def wait_for(condition: object, process: BaseProcess, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run did not come far enough"
         time.sleep(0.005)
 

@@ -1,8 +1,10 @@
-"""The MLflow copy of a folder of runs.
+"""The MLflow copy of a folder of runs, and the way from a table to a run.
 
     python -m bench.ledger create RUNS     makes the store, before many runs start at once
     python -m bench.ledger import RUNS     copies every run anew, whatever is in the store
     python -m bench.ledger reconcile RUNS  copies what is missing, and marks runs killed whose process is gone
+    python -m bench.ledger links RUNS      prints the pages where a method and its GRPO-Guard twin are compared
+    python -m bench.ledger find RUN_ID     prints a run's folder, MLflow id and page; also find ROW SEED, find MLFLOW_ID
 
 The store is that of --uri, of MLFLOW_TRACKING_URI, or RUNS/mlflow.db.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench import seals
+from bench.ledger import links
 from bench.ledger.copies import Copy, copy
 from bench.ledger.runs import Run, folders, read
 from bench.ledger.store import EXPERIMENT, Store, StoreError, default_uri
@@ -62,8 +65,8 @@ def summary(copies: Sequence[Copy], damaged: Sequence[str], uri: str) -> str:
     )
 
 
-def run(command: str, runs: Path, uri: str | None) -> int:
-    """Does a command; returns its exit code: 1 if a run was damaged.
+def run(command: str, runs: Path, uri: str | None, out: Path | None = None) -> int:
+    """Creates, imports or reconciles, and keeps what is in `out`; returns the exit code: 1 if a run was damaged.
 
     Raises:
         StoreError, LedgerError: as `copy_all`.
@@ -75,22 +78,69 @@ def run(command: str, runs: Path, uri: str | None) -> int:
         print(f"bench.ledger: {store.uri} is ready, experiment {EXPERIMENT}")
         return 0
     copies, damaged = copy_all(runs, store, anew=command == "import")
+    if out and out.is_dir():
+        store.keep(out)
     for message in damaged:
         print(f"bench.ledger: left out: {message}", file=sys.stderr)
     print(summary(copies, damaged, store.uri))
     return 1 if damaged else 0
 
 
+def show_links(runs: Path, page: str) -> int:
+    """Prints the comparisons, or that there are none.
+
+    Raises:
+        LedgerError: no folder of runs, or a run.json cannot be read.
+    """
+    found = list(links.comparisons(runs, page))
+    for what, link in found:
+        print(f"{what}\n  {link}")
+    if not found:
+        print(f"bench.ledger: in {runs} no method and its GRPO-Guard twin were copied; {page} shows what there is")
+    return 0
+
+
+def show_runs(runs: Path, words: Sequence[str], page: str) -> int:
+    """Prints where the runs are.
+
+    Raises:
+        LedgerError: there is none of that name.
+    """
+    print("\n\n".join("\n".join(place.lines(page)) for place in links.find(runs, words)))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__, formatter_class=raw)
+    commands = made.add_subparsers(dest="command", required=True)
+    for name in ("create", "import", "reconcile", "links"):
+        command = commands.add_parser(name)
+        command.add_argument("runs", type=Path, help="the folder that holds ROW/seedN")
+        if name != "links":
+            command.add_argument(
+                "--uri", help="sqlite:///FILE, or a server's http address; tokens go into the environment"
+            )
+    for name in ("import", "reconcile"):
+        commands.choices[name].add_argument("--out", type=Path, help="a folder of tables and figures to copy too")
+    finding = commands.add_parser("find")
+    finding.add_argument("words", nargs="+", metavar="RUN_ID | MLFLOW_ID | ROW [SEED]")
+    finding.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="the folder that holds ROW/seedN")
+    for command in (commands.choices["links"], finding):
+        command.add_argument("--page", default=links.PAGE, help="where MLflow's pages are (default: %(default)s)")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m bench.ledger", description=__doc__, formatter_class=raw)
-    parser.add_argument("command", choices=("create", "import", "reconcile"))
-    parser.add_argument("runs", type=Path, help="the folder that holds ROW/seedN")
-    parser.add_argument("--uri", help="sqlite:///FILE, or a server's http address; tokens go into the environment")
-    args = parser.parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
-        sys.exit(run(args.command, args.runs, args.uri))
+        if args.command == "find":
+            sys.exit(show_runs(args.runs, args.words, args.page.rstrip("/")))
+        if args.command == "links":
+            sys.exit(show_links(args.runs, args.page.rstrip("/")))
+        sys.exit(run(args.command, args.runs, args.uri, getattr(args, "out", None)))
     except LedgerError as error:
         print(f"bench.ledger: {error}", file=sys.stderr)
         sys.exit(2)

@@ -23,6 +23,8 @@ from typing import Any
 import pandas as pd
 
 from bench import seals
+from bench.experiments import GOLD
+from bench.ledger.scaled import scaled
 from bench.record import METRIC_FILES, LedgerError, read_lines
 
 SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
@@ -125,7 +127,8 @@ def read(folder: Path) -> Run:
 def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[str, float | None, int]]:
     """What the mirror shows of a run: (name, value, update) of every logged number and the per-step diagnostics.
 
-    None stands for a value that is not finite. `seen` says how many lines of each file to leave out.
+    Then what `scaled` makes of the scores. None stands for a value that is not finite. `seen` says how many lines of
+    each file to leave out, with what follows from them alone.
 
     Raises:
         LedgerError: a line does not hold what the writer puts there.
@@ -139,6 +142,17 @@ def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[st
                 raise LedgerError(
                     f"{run.path / file}, line {number} is damaged ({error!r}); delete it or run the row again"
                 ) from error
+    yield from _scaled(run, skip["metrics.jsonl"])
+
+
+def _scaled(run: Run, seen: int) -> Iterator[tuple[str, float | None, int]]:
+    """What follows from all lines and did not follow from the first `seen`: a late score of the base gives them all."""
+    rows, task = read_lines(run.path / "metrics.jsonl"), run.info.get("task", "")
+    golds = GOLD.get(run.info.get("scale", ""), ())
+    before = scaled(rows[:seen], task, golds)
+    for (name, update), value in scaled(rows, task, golds).items():
+        if (name, update) not in before:
+            yield name, _finite(value), update
 
 
 def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, float | None, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,14 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bench import addresses
+from bench.ledger import shown
 from bench.ledger.runs import Run
 from bench.record import LedgerError
 
 EXPERIMENT = "grpo-guard-bench"
 BATCH = 1000  # MLflow's limit of metrics in one log_batch call
 TAGS = ("run_id", "row", "method", "backbone", "task", "seed", "scale", "suite", "protocol", "weights")
+KEPT = (".csv", ".json", ".md", ".pdf", ".png", ".svg", ".tex")  # what the tables and figures are written as
 SQLITE = "sqlite:///"
 # A store that others write to answers busy after 20 s (mlflow/store/db/utils.py). Our choice: six such answers.
 PATIENCE = 120.0  # seconds
@@ -66,22 +69,32 @@ class Store:
                 self._create(None if self.uri.startswith("http") else (runs / "mlartifacts").resolve().as_uri())
             self._experiment = str(self._client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
+    @property
+    def experiment(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment
+
     def replace(self, run: Run) -> str:
-        """A new run with nothing but its tags, its recipe and run.json; earlier copies of the same folder go."""
+        """A new run with nothing but what was asked; earlier copies of the same folder go.
+
+        Tags, a note, the recipe, the configuration, and as inputs the prompts and the base model.
+        """
         from mlflow.entities import Param
 
-        record = hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:16]
+        record = _record(run.path)
         with self._named():
             for old in self._call("search_runs", [self._experiment], f"tags.record = '{record}'"):
                 self._call("delete_run", old.info.run_id)
             tags = {key: str(run.info[key]) for key in TAGS if key in run.info}
-            tags |= {"folder": str(run.path), "record": record}
+            tags |= {"folder": str(run.path), "record": record, "mlflow.note.content": shown.note(run)}
             name = f"{run.info.get('row', run.path.parent.name)} seed {run.info.get('seed', '?')}"
             began = _milliseconds(run.path / "run.json")
             made = self._call("create_run", self._experiment, start_time=began, tags=tags, run_name=name).info.run_id
             recipe = run.info.get("recipe") or {}
             self._call("log_batch", made, params=[Param(key, str(value)) for key, value in recipe.items()])
             self._call("log_dict", made, run.info, "run.json")
+            self._call("log_dict", made, run.info.get("config", {}), "config.yaml")
+            self._log_inputs(made, run)
         return str(made)
 
     def log(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
@@ -94,6 +107,31 @@ class Store:
             for start in range(0, len(metrics), BATCH):
                 self._call("log_batch", run_id, metrics=metrics[start : start + BATCH])
 
+    def attach(self, run_id: str, files: Mapping[str, Path]) -> None:
+        """Copies files to the run's artifacts, each to its name there."""
+        with self._named():
+            for name, path in files.items():
+                folder = str(Path(name).parent)
+                self._call("log_artifact", run_id, str(path), None if folder == "." else folder)
+
+    def keep(self, out: Path) -> None:
+        """Has a folder's tables and figures as artifacts of a run of their own, which is made anew if they change."""
+        files = {path.name: path for path in sorted(out.iterdir()) if path.suffix in KEPT}
+        content = hashlib.sha256(
+            b"".join(name.encode() + path.read_bytes() for name, path in files.items())
+        ).hexdigest()
+        tags = {"folder": str(out), "record": _record(out), "content": content}
+        with self._named():
+            there = self._call("search_runs", [self._experiment], f"tags.record = '{tags['record']}'")
+            if not files or content in [run.data.tags.get("content") for run in there]:
+                return
+            for old in there:
+                self._call("delete_run", old.info.run_id)
+            made = self._call("create_run", self._experiment, tags=tags, run_name="tables and figures").info.run_id
+        self.attach(made, files)
+        with self._named():
+            self._call("set_terminated", made, "FINISHED")
+
     def show(self, run: Run, run_id: str, status: str, tags: Mapping[str, str]) -> None:
         """Gives the run its tags and its status, RUNNING as well, which it has again when it goes on."""
         from mlflow.entities import RunTag
@@ -104,6 +142,29 @@ class Store:
                 self._call("update_run", run_id, status=status)
             else:
                 self._call("set_terminated", run_id, status, _milliseconds(run.path / "status.json"))
+
+    def _log_inputs(self, run_id: str, run: Run) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
+
+        datasets = []
+        for each in shown.inputs(run):
+            name, source = Path(each.prompts).name, json.dumps({"uri": each.prompts})
+            tags = [InputTag(key, value) for key, value in each.tags().items()]
+            datasets.append(DatasetInput(Dataset(name, each.record, "local", source), tags))
+        model = shown.base_model(run)
+        models = [LoggedModelInput(self._model(model))] if model else []
+        if datasets or models:
+            self._call("log_inputs", run_id, datasets, models)
+
+    def _model(self, base: Mapping[str, str]) -> str:
+        """The logged model of these weights, which all their runs share; two first runs at once may make two."""
+        name = f"{base['backbone']}-{base['hash']}"
+        found = self._call("search_logged_models", [self._experiment], f"name = '{name}'", max_results=1)
+        if found:
+            return str(found[0].model_id)
+        made = self._call("create_logged_model", self._experiment, name, tags=dict(base), model_type="base model")
+        self._call("finalize_logged_model", made.model_id, "READY")
+        return str(made.model_id)
 
     def _create(self, artifacts: str | None) -> None:
         from mlflow.exceptions import MlflowException
@@ -133,6 +194,11 @@ class Store:
                 f"the MLflow store {self.uri} cannot be used ({' '.join(str(error).split())[:300]}); it is a copy: "
                 "python -m bench.ledger import RUNS --uri URI makes it again, there or in another place"
             ) from error
+
+
+def _record(folder: Path) -> str:
+    """What tells the copies of one folder from those of another."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 def _busy(error: BaseException) -> bool:
