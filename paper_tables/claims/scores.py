@@ -137,8 +137,8 @@ def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
     rows = ", ".join(("sd3_base", FLOW_TEXT, GUARD_TEXT))
     return (missing(
         "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
-        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, then `python -m paper_tables claims --runs "
-        "runs/RATE` has C8 at that rate; method.advantage=global_std in the same way",
+        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, then `python -m paper_tables claims "
+        "--runs runs/RATE` has C8 at that rate; method.advantage=global_std in the same way",
     ),)  # fmt: skip
 
 
