@@ -16,7 +16,7 @@ intervals, and those they were chosen over, hold the truth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -29,6 +29,7 @@ from paper_tables.statistics.panel import Floats, Judged, Panel, judged_by
 RESAMPLES = 2000  # our choice: a half width's own error is then under 3 %
 LEVEL = 0.95  # rliable's and the usual level
 GENERATOR = 2007  # our choice: the same resamples in every call
+ROUNDING = 1e-12  # our choice: relative spread of resamples that is one of rounding
 USABLE = 0.9  # our choice: share of resamples in which a statistic must exist
 PROMPTS: Literal["prompts"] = "prompts"
 BOTH: Literal["prompts and seeds"] = "prompts and seeds"
@@ -110,28 +111,23 @@ def interval(statistic: Statistic, *panels: Panel, across_seeds: AcrossSeeds = m
     Raises:
         ValueError: the panels do not share prompts and seeds.
     """
-    value, drawn = estimates(statistic, *panels)
-    point = float(across_seeds(value[None])[0])
-    prompts, seeds = len(panels[0].prompts), len(panels[0].seeds)
-    freedom = prompts - len(np.unique(strata(*panels)))
-    shown = BOTH if seeds > 1 else PROMPTS
-    usable = drawn[np.isfinite(drawn).all(axis=1)]
-    if freedom < 1 or not np.isfinite(point) or len(usable) < USABLE * len(drawn):
-        return Interval(point, np.nan, np.nan, shown, prompts, seeds)
-    spread = _spread(value, usable, across_seeds, prompts, freedom)
-    chosen = _seed_draws(seeds)[np.isfinite(drawn).all(axis=1)]
-    low, high = _stretched(point, across_seeds(np.take_along_axis(usable, chosen, axis=1)), spread)
-    return Interval(point, low, high, shown, prompts, seeds)
+    return intervals(lambda *means: statistic(*means)[..., None], *panels, across_seeds=across_seeds)[0]
+
+
+def intervals(statistic: Statistic, *panels: Panel, across_seeds: AcrossSeeds = mean) -> list[Interval]:
+    """The same for K statistics at once, which share the resamples: from the means to (R, S, K)."""
+    values, drawn = estimates(statistic, *panels)
+    freedom = len(panels[0].prompts) - len(np.unique(strata(*panels)))
+    return [_interval(values[:, k], drawn[:, :, k], freedom, panels[0], across_seeds) for k in range(values.shape[1])]
 
 
 def estimates(statistic: Statistic, *panels: Panel) -> tuple[Floats, Floats]:
-    """The statistic (S,) of the panels, and (R, S) of their resamples."""
+    """The statistic (S, ...) of the panels, and (R, S, ...) of their resamples."""
     if len({(panel.prompts, panel.seeds) for panel in panels}) != 1:
         raise ValueError("wanted panels of the same prompts and seeds, found others; align them first")
-    groups = strata(*panels)
-    once = np.ones((1, len(groups)))
-    value = statistic(*(_means(panel, once) for panel in panels))[0]
-    return value, statistic(*(_means(panel, _counts(groups.tobytes())) for panel in panels))
+    counts = _counts(strata(*panels).tobytes())
+    value = statistic(*(column_means(panel) for panel in panels))[0]
+    return value, statistic(*(column_means(panel, counts) for panel in panels))
 
 
 def strata(*panels: Panel) -> NDArray[np.int64]:
@@ -142,8 +138,10 @@ def strata(*panels: Panel) -> NDArray[np.int64]:
         for scorer in dict.fromkeys(name for _, name in panel.columns):
             mine = [name == scorer for _, name in panel.columns]
             judged.append(np.asarray(seen[:, mine].any(axis=1)))
-    patterns = np.column_stack([*judged, np.unique(panels[0].parts, return_inverse=True)[1]])
-    return np.asarray(np.unique(patterns, axis=0, return_inverse=True)[1], dtype=np.int64).ravel()
+    known: dict[tuple[bytes, str], int] = {}
+    patterns = zip(np.column_stack(judged), panels[0].parts, strict=True)
+    labels = [known.setdefault((row.tobytes(), part), len(known)) for row, part in patterns]
+    return np.array(labels, dtype=np.int64)
 
 
 @lru_cache(maxsize=64)
@@ -159,14 +157,15 @@ def _counts(groups: bytes) -> Floats:
 
 
 @lru_cache(maxsize=32)
-def _seed_draws(seeds: int) -> NDArray[np.int64]:
+def seed_draws(seeds: int) -> NDArray[np.int64]:
     """(R, S) which seeds each resample holds."""
     return np.random.default_rng([GENERATOR, seeds]).integers(seeds, size=(RESAMPLES, seeds))
 
 
-def _means(panel: Panel, counts: Floats) -> Floats:
-    """(R, S, C) column means under counts (R, P) of the prompts; parts count alike."""
+def column_means(panel: Panel, counts: Floats | None = None) -> Floats:
+    """(R, S, C) column means under counts (R, P) of the prompts, by default each once; parts count alike."""
     seeds, prompts, columns = panel.values.shape
+    counts = np.ones((1, prompts)) if counts is None else counts
     known = np.isfinite(panel.values)
     weight = known * _weights(panel)
     flat = (prompts, seeds * columns)
@@ -178,18 +177,33 @@ def _means(panel: Panel, counts: Floats) -> Floats:
 
 def _weights(panel: Panel) -> Floats:
     """(P, C): 1, but for a scorer of parts the inverse size of the prompt's part, to give the mean of parts' means."""
-    _, where, sizes = np.unique(panel.parts, return_inverse=True, return_counts=True)
     parted = np.array([scorer in panel.parted for _, scorer in panel.columns], dtype=bool)
+    if not parted.any():
+        return np.ones((len(panel.prompts), len(panel.columns)))
+    _, where, sizes = np.unique(panel.parts, return_inverse=True, return_counts=True)
     return np.where(parted, 1 / sizes[where][:, None], 1.0)
 
 
-def _spread(value: Floats, drawn: Floats, across_seeds: AcrossSeeds, prompts: int, freedom: int) -> Spread:
+def _interval(value: Floats, drawn: Floats, freedom: int, panel: Panel, across_seeds: AcrossSeeds) -> Interval:
+    """From the statistic (S,) and (R, S) of the resamples; without ends where these do not exist."""
+    point, prompts, seeds = float(across_seeds(value[None])[0]), len(panel.prompts), len(panel.seeds)
+    nothing = Interval(point, np.nan, np.nan, BOTH if seeds > 1 else PROMPTS, prompts, seeds)
+    finite = np.isfinite(drawn).all(axis=1)
+    if freedom < 1 or not np.isfinite(point) or finite.mean() < USABLE:
+        return nothing
+    spread = spread_of(value, drawn[finite], across_seeds, prompts, freedom)
+    chosen = np.take_along_axis(drawn, seed_draws(seeds), axis=1) if seeds > 1 else drawn
+    low, high = _stretched(point, across_seeds(chosen[finite]), spread)
+    return replace(nothing, low=low, high=high)
+
+
+def spread_of(value: Floats, drawn: Floats, across_seeds: AcrossSeeds, prompts: int, freedom: int) -> Spread:
     """Variances of `across_seeds(value)`; a bootstrap variance lacks the factor n / (n - 1) of a sample's."""
     unbiased, seeds = prompts / freedom, len(value)
     of_prompts = float(across_seeds(drawn).var()) * unbiased
     if seeds == 1:
         return Spread(of_prompts, 0.0, 0.0, freedom, 0)
-    of_seeds = float(across_seeds(value[_seed_draws(seeds)]).var()) * seeds / (seeds - 1)
+    of_seeds = float(across_seeds(value[seed_draws(seeds)]).var()) * seeds / (seeds - 1)
     apart = (drawn - drawn.mean(axis=1, keepdims=True)).var(axis=0).sum() / (seeds - 1)
     return Spread(of_prompts, of_seeds, float(apart) * unbiased / seeds, freedom, seeds - 1)
 
@@ -197,7 +211,7 @@ def _spread(value: Floats, drawn: Floats, across_seeds: AcrossSeeds, prompts: in
 def _stretched(point: float, drawn: Floats, spread: Spread) -> tuple[float, float]:
     """The percentile interval, stretched about the point to the width of the t interval."""
     deviation = float(drawn.std())
-    if deviation == 0:
+    if deviation <= ROUNDING * abs(point):
         return point, point
     wanted = stats.t.ppf((1 + LEVEL) / 2, spread.freedom) * spread.total**0.5
     factor = wanted / (stats.norm.ppf((1 + LEVEL) / 2) * deviation)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from bench.experiments import PROXIES, ROWS, TABLE1
 from paper_tables.average import average
 from paper_tables.frame import Study
-from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, mean
-from paper_tables.statistics.panel import Floats, Panel, cube, judged_by
+from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, intervals, mean
+from paper_tables.statistics.panel import Floats, Panel, Same, cube, judged_by
 
 AVERAGE = "gold/average"
 PROXY = "proxy"
@@ -45,10 +46,16 @@ def estimate(study: Study, asks: Sequence[Ask], combine: Combine, across_seeds: 
     panels = aligned(study, asks)
     if panels is None:
         return None
-    return interval(lambda *means: combine(*levels(study, asks, means)), *panels, across_seeds=across_seeds)
+    return interval(lambda *means: combine(*levels(asks, means)), *panels, across_seeds=across_seeds)
 
 
-def levels(study: Study, asks: Sequence[Ask], means: Sequence[Floats]) -> Iterator[Floats]:
+def estimate_each(study: Study, asks: Sequence[Ask], combine: Combine) -> list[Interval] | None:
+    """The same for K combinations at once: `combine` gives (R, S, K)."""
+    panels = aligned(study, asks)
+    return None if panels is None else intervals(lambda *means: combine(*levels(asks, means)), *panels)
+
+
+def levels(asks: Sequence[Ask], means: Sequence[Floats]) -> Iterator[Floats]:
     """(R, S, U) of each of `asks`, from the (R, S, C) means of its panels in the order of `aligned`."""
     left = iter(means)
     for ask in asks:
@@ -106,6 +113,12 @@ def scorers(study: Study, row: str, key: str) -> tuple[str, ...]:
 
 def updates(study: Study, row: str, key: str = AVERAGE) -> tuple[int, ...]:
     """The updates at which every seed of the row that was judged at all has the measure; ascending."""
+    return _updates(Same(study), row, key)
+
+
+@lru_cache(maxsize=2048)
+def _updates(same: Same, row: str, key: str) -> tuple[int, ...]:
+    study: Study = same.thing
     names, whole = scorers(study, row, key), cube(study, row)
     found = sorted({update for update, _ in whole.columns})
     wanted = {update: [(update, name) for name in names] for update in found}

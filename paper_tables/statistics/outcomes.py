@@ -9,7 +9,16 @@ from scipy.stats import binomtest
 
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, mean
-from paper_tables.statistics.estimate import AVERAGE, Ask, aligned, base_row, common_prompts, estimate, updates
+from paper_tables.statistics.estimate import (
+    AVERAGE,
+    Ask,
+    aligned,
+    base_row,
+    common_prompts,
+    estimate,
+    estimate_each,
+    updates,
+)
 from paper_tables.statistics.panel import Panel
 
 # Our choice: two prompt means of equal scores may differ by the rounding of their sums, which is no win.
@@ -42,6 +51,11 @@ def final(study: Study, row: str, key: str = AVERAGE, across_seeds: AcrossSeeds 
         ValueError: no measure is called `key`; so do all functions here.
     """
     return at(study, row, key, last(study, row, key), across_seeds)
+
+
+def along(study: Study, row: str, key: str, steps: tuple[int, ...]) -> list[Interval] | None:
+    """The measure at each of `steps`."""
+    return estimate_each(study, [Ask(row, key, steps)], lambda level: level)
 
 
 def at(study: Study, row: str, key: str, update: int | None, across_seeds: AcrossSeeds = mean) -> Interval | None:

@@ -64,7 +64,7 @@ class Panel:
         return replace(self, values=np.where(keep[:, None], self.values, np.nan))
 
 
-class _Same:
+class Same:
     """A key that is equal to itself alone, so that what cannot be hashed can be remembered."""
 
     def __init__(self, thing: Any) -> None:
@@ -74,7 +74,7 @@ class _Same:
         return id(self.thing)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.thing is other.thing
+        return isinstance(other, Same) and self.thing is other.thing
 
 
 def scores(study: Study) -> pd.DataFrame:
@@ -85,12 +85,12 @@ def scores(study: Study) -> pd.DataFrame:
     Raises:
         StudyError: a file of scores is damaged.
     """
-    return _judged(_Same(study))
+    return _judged(Same(study))
 
 
 def missing(study: Study) -> pd.DataFrame:
     """How many scores could not be had and were dropped: row, seed, update, scorer, missing; a line where there are."""
-    found = _all(_Same(study))
+    found = _all(Same(study))
     lost = found[found["score"].isna()]
     return lost.groupby(["row", "seed", "update", "scorer"], observed=True).size().reset_index(name="missing")
 
@@ -101,7 +101,7 @@ def panel(frame: pd.DataFrame, row: str, columns: Sequence[Column], seeds: Seque
     Raises:
         KeyError: the row has no scores under one of the seeds.
     """
-    whole = _cube(_Same(frame), row)
+    whole = _cube(Same(frame), row)
     absent = [seed for seed in seeds if seed not in whole.seeds]
     if absent:
         raise KeyError(f"wanted scores of {row} under seeds {list(seeds)}, found none under {absent}")
@@ -118,17 +118,17 @@ def judged_by(panel: Panel) -> Judged:
 
 def cube(study: Study, row: str) -> Panel:
     """Every score of a row; no seeds where it has none."""
-    return _cube(_Same(_judged(_Same(study))), row)
+    return _cube(Same(_judged(Same(study))), row)
 
 
 @lru_cache(maxsize=4)
-def _judged(study: _Same) -> pd.DataFrame:
+def _judged(study: Same) -> pd.DataFrame:
     found = _all(study)
     return found[found["score"].notna()]
 
 
 @lru_cache(maxsize=4)
-def _all(same: _Same) -> pd.DataFrame:
+def _all(same: Same) -> pd.DataFrame:
     study: Study = same.thing
     parts = [found for run in study.runs if len(found := _of(run))]
     if not parts:
@@ -160,7 +160,7 @@ def _of(run: ledger.Run) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=256)
-def _cube(same: _Same, row: str) -> Panel:
+def _cube(same: Same, row: str) -> Panel:
     frame: pd.DataFrame = same.thing
     mine = frame[frame["row"] == row]
     seeds, columns = sorted(set(mine["seed"])), sorted(set(zip(mine["update"], mine["scorer"], strict=True)))
