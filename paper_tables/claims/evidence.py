@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench import ledger
-from bench.experiments import ROWS, SUITES, TABLE1
+from bench.experiments import ROWS, SUITES
 from paper_tables.claims.verdict import OVER_UPDATES
-from paper_tables.frame import GUARD, Pair, Study, diagnostics
+from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
 
 Array = NDArray[np.float64]
@@ -19,12 +19,6 @@ Array = NDArray[np.float64]
 RESAMPLES = 4000  # our choice: 95 % for nine steps together leave 11 draws beyond each end
 LEVEL = 0.95
 NORMED = ("ratio_norm", "ratio_norm_batch")  # log ratios that are multiplied by the step's std
-PAIRS = tuple(
-    Pair(base, guard)
-    for guard in TABLE1.values()
-    for base in TABLE1.values()
-    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
-)
 
 
 class Evidence:

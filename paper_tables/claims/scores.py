@@ -6,10 +6,10 @@ import math
 
 from paper_tables import published
 from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import PAIRS, Evidence, over_updates
+from paper_tables.claims.evidence import Evidence, over_updates
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
-from paper_tables.frame import Pair
+from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.outcomes import difference
 from paper_tables.statistics.training import matched_gold
 
