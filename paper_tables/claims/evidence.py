@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -111,10 +112,17 @@ def sums(frame: pd.DataFrame, *columns: str) -> Array:
     wide = frame.pivot_table(list(columns), ["run_id", "update"], "step", sort=True, aggfunc="sum").fillna(0)
     values = np.stack([wide[column].to_numpy(dtype=np.float64) for column in columns], axis=1)
     _, size = np.unique(wide.index.get_level_values("run_id"), return_counts=True)
-    generator = np.random.default_rng(0)
-    weights = np.hstack([generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in size])
-    weights = np.vstack([np.ones(len(wide), dtype=np.int64), weights])
-    return np.asarray(np.tensordot(weights, values, axes=1))
+    return np.asarray(np.tensordot(_weights(tuple(int(n) for n in size)), values, axes=1))
+
+
+@lru_cache(maxsize=16)
+def _weights(sizes: tuple[int, ...]) -> Array:
+    """(1 + RESAMPLES, U) how often each update of runs of these sizes is drawn; first once each."""
+    generator, columns = np.random.default_rng(0), []
+    for size in sizes:
+        drawn = generator.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+        columns.append(np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size))
+    return np.vstack([np.ones(sum(sizes)), np.hstack(columns)])
 
 
 def over_updates(draws: Array, seeds: int, of: int = 1) -> Interval:
