@@ -19,7 +19,7 @@ from paper_tables.claims.verdict import Verdict
 from paper_tables.frame import read
 
 FLOW, GUARD = "sd3_flow_text", "sd3_guard_text"
-UPDATES = tuple(range(0, 62, 2))  # 30 rollouts
+UPDATES = tuple(range(0, 42, 2))  # 20 rollouts
 Noise = np.ndarray
 STD, DT = (schedule()[name].to_numpy()[:, None] for name in ("std", "dt"))
 SHIFT = 0.05 * DT / STD  # |mu - mu_old| / std of the fake ledger
@@ -168,10 +168,10 @@ def test_runs_without_diagnostics_are_no_evidence(tmp_path: Path) -> None:
 
 def test_intervals_over_updates_hold_the_mean_in_95_of_100_studies() -> None:
     generator, held = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(150):
         values = generator.normal(1, 1, 40)
         frame = pd.DataFrame({"run_id": "a", "update": range(40), "step": 0, "x": values, "n": 1.0})
         draws = sums(frame, "x", "n")
         found = over_updates(draws[:, 0, 0] / draws[:, 1, 0], seeds=1)
         held += found.low <= 1 <= found.high
-    assert 0.90 <= held / 200 <= 0.98  # 4 standard errors of 95 % are 6 %; percentiles of 40 fall a little short
+    assert 0.89 <= held / 150 <= 0.99  # 3 standard errors of 95 % are 5 %; percentiles of 40 fall a little short
