@@ -15,24 +15,26 @@ from paper_tables.claims.register import Claim
 from paper_tables.claims.verdict import Part, Verdict
 from paper_tables.frame import PAIRS, Study
 
-PROMPTS, MEMBERS = 32, 2
+PROMPTS, MEMBERS = 32, 1
 UPDATES = np.array([0, 20, 40, 60, 80])
+ENDS, ALL = (0, 4), (0, 1, 2, 3, 4)  # of UPDATES
 Course = Mapping[str, Any]  # by scorer, "gold" and "proxy" for all of them: (U,) or a number
 BASE = 0.6
 SEEDS = (0, 1, 2)
 
 
-def planted(rows: Mapping[str, Course], seeds: tuple[int, ...] = SEEDS, noise: float = 0.02) -> Study:
+def planted(
+    rows: Mapping[str, Course], seeds: tuple[int, ...] = SEEDS, noise: float = 0.02, points: tuple[int, ...] = ENDS
+) -> Study:
     """A study whose rows follow a course in every scorer; prompts are as hard for all, seeds move rows a little."""
     generator, runs = np.random.default_rng(1), {}
     hard = generator.normal(0, 0.1, (PROMPTS, 1))
     for seed in seeds:
         for row, given in rows.items():
             moved = generator.normal(0, noise / 4)
-            at = {} if row.endswith("_base") else dict(enumerate(UPDATES))
             runs[row, seed] = {
-                int(update): _scores(generator, given, index, hard + moved * bool(update), noise)
-                for index, update in (at or {0: 0}).items()
+                int(UPDATES[index]): _scores(generator, given, index, hard + moved * bool(index), noise)
+                for index in (points if not row.endswith("_base") else (0,))
             }
     return memory_study(runs)
 
@@ -77,7 +79,7 @@ def test_a_planted_gain_is_confirmed_in_all_five_pairs() -> None:
 
 
 def test_a_planted_null_is_not_confirmed_where_the_study_could_have_seen_the_papers_effect() -> None:
-    found = of_text(scores.gold_is_higher_at_equal_updates, text(flow=STAYS, guard=STAYS))
+    found = of_text(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=STAYS, guard=STAYS))
     assert found.verdict == "not confirmed" and found.interval
     assert found.interval.low < 0 < found.interval.high < 0.14
 
@@ -105,7 +107,7 @@ def test_one_pair_of_five_that_loses_refutes_the_claim_and_is_named() -> None:
 
 
 def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> None:
-    found = judged(scores.gold_is_higher_at_equal_updates, text(flow=FALLS, guard=STAYS))
+    found = judged(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=FALLS, guard=STAYS))
     assert found.verdict == "not run" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
     first = "no finished run of sd3_guard_geneval, sd3_flow_geneval: `make table1`; "
     assert found.reason.startswith(first) and "5 parts: 4 not run, 1 confirmed" in found.reason
@@ -142,11 +144,11 @@ def test_gold_at_equal_proxy_is_told_where_the_curves_part() -> None:
     assert found.verdict == "confirmed" and found.value == pytest.approx(0.15, abs=0.03)
 
 
-def text(**rows: Course) -> Study:
+def text(points: tuple[int, ...] = ALL, **rows: Course) -> Study:
     named = {"flow": "sd3_flow_text", "guard": "sd3_guard_text", "temp": "sd3_temp_text", "mean":
              "ablation_mean_revised", "norm": "ablation_ratio_norm", "weight": "ablation_temp_reweight",
              "kl": "sd3_flow_kl_text"}  # fmt: skip
-    return planted({"sd3_base": {}} | {named[row]: given for row, given in rows.items()}, noise=0.01)
+    return planted({"sd3_base": {}} | {named[row]: given for row, given in rows.items()}, noise=0.01, points=points)
 
 
 EARLY, LATE = ({"gold": BASE + np.array(rise)} for rise in ([0, 0.1, 0.05, 0, -0.1], [0, 0.05, 0.1, 0.15, 0.05]))
@@ -206,14 +208,14 @@ def test_equal_speeds_are_comparable_and_half_the_speed_is_not() -> None:
 def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     ordered = [{"gold": BASE - fall * UPDATES / 80} for fall in (0.3, 0.15, 0.05, 0.03)]
     names = ("flow", "mean", "norm", "guard")
-    found = judged(scores.mean_correction_gives_most, text(**dict(zip(names, ordered, strict=True))))
+    found = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered, strict=True))))
     assert found.verdict == "confirmed" and len(found.parts) == 3
-    swapped = judged(scores.mean_correction_gives_most, text(**dict(zip(names, ordered[::-1], strict=True))))
+    swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
     assert swapped.verdict == "not confirmed"
 
 
 def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:
-    found = judged(scores.no_heavy_kl_is_needed, text(flow=FALLS, guard=STAYS))
+    found = judged(scores.no_heavy_kl_is_needed, text(ENDS, flow=FALLS, guard=STAYS))
     assert found.verdict == "not run" and "`make extra`" in found.reason
 
 
