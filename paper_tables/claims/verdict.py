@@ -87,6 +87,7 @@ class Verdict:
         interval: of that number.
         reason: which part that is, what it was held against, or what is missing and how to make it.
         runs: ids of all runs behind the verdict.
+        of: what the number is of, the part on which the verdict hangs.
         test: what was tested, in words.
         parts: every comparison.
     """
@@ -99,6 +100,7 @@ class Verdict:
     interval: Interval | None
     reason: str
     runs: tuple[str, ...]
+    of: str = ""
     test: str = ""
     parts: tuple[Part, ...] = ()
 
