@@ -109,7 +109,10 @@ def test_one_pair_of_five_that_loses_refutes_the_claim_and_is_named() -> None:
 def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> None:
     found = judged(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=FALLS, guard=STAYS))
     assert found.verdict == "not run" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
-    first = "no finished run of sd3_guard_geneval, sd3_flow_geneval: `make table1`; "
+    first = (
+        "no finished run of sd3_guard_geneval, sd3_flow_geneval, sd3_guard_pickscore, sd3_flow_pickscore, "
+        "flux_guard_geneval, flux_dance_geneval, flux_guard_text, flux_dance_text: `make table1`; "
+    )
     assert found.reason.startswith(first) and "5 parts: 4 not run, 1 confirmed" in found.reason
 
 

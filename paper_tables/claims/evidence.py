@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench import ledger
 from bench.experiments import ROWS, SUITES
-from paper_tables.claims.verdict import OVER_UPDATES
+from paper_tables.claims.verdict import OVER_UPDATES, Part, missing
 from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
 
@@ -70,14 +70,17 @@ class Evidence:
         wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
         return " and ".join(f"`make {suite}{options}`" for suite in wanted)
 
-    def lacking(self, *rows: str, what: str = "") -> str:
-        """Why there is nothing about `rows`: no run, or no `what` in the runs that are there."""
-        absent = self.absent(*rows)
-        bases = {f"{ROWS[row].backbone}_base" for row in rows}
-        absent += self.absent(*sorted(bases)) if not absent and what.startswith("gold") else []
+    def nothing(self, name: str, *rows: str, what: str) -> Part:
+        """A part about `rows` that cannot be: no run of a row or of its base model, or no `what` in the runs."""
+        bases = sorted({f"{ROWS[row].backbone}_base" for row in rows}) if what.startswith("gold") else []
+        absent = self.absent(*rows) or self.absent(*bases)
         if absent:
-            return f"no finished run of {', '.join(absent)}: {self.make(absent)}"
-        return f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1"
+            return missing(name, self.unfinished(absent), tuple(absent))
+        return missing(name, f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1")
+
+    def unfinished(self, rows: Iterable[str]) -> str:
+        """That `rows` have no finished run, and what makes them."""
+        return f"no finished run of {', '.join(rows)}: {self.make(rows)}"
 
 
 def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:

@@ -61,6 +61,7 @@ class Part:
         value: the number, interval's own where there is one.
         reason: what the number was held against, or why there is none.
         runs: ids of the runs behind it.
+        lacks: the rows without a finished run for which there is nothing.
         slack: how far the interval is from a border that matters, as a share of the effect or band; the part with
             the least is the one on which a verdict hangs.
     """
@@ -71,6 +72,7 @@ class Part:
     interval: Interval | None = None
     reason: str = ""
     runs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     slack: float = math.inf
 
 
@@ -139,9 +141,9 @@ def untold(name: str, reason: str, runs: tuple[str, ...]) -> Part:
     return Part(name, UNDERPOWERED, reason=reason, runs=runs)
 
 
-def missing(name: str, reason: str) -> Part:
+def missing(name: str, reason: str, lacks: tuple[str, ...] = ()) -> Part:
     """A comparison for which there is nothing; the reason says what is lacking and how to make it."""
-    return Part(name, NOT_RUN, reason=reason, slack=-math.inf)
+    return Part(name, NOT_RUN, reason=reason, lacks=lacks, slack=-math.inf)
 
 
 def beside(part: Part, why: str) -> Part:
@@ -155,7 +157,7 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         few = "one seed: the interval is over prompts alone" if found.seeds == 1 else f"{found.seeds} seeds"
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
-    return Part(name, verdict, found.value, found, words, runs, slack)
+    return Part(name, verdict, found.value, found, words, runs, slack=slack)
 
 
 def overall(parts: Iterable[Part]) -> str:
