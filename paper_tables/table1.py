@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.experiments import EXTRA, PROXIES, TABLE1, Row
+from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row, row_of
 from paper_tables import published
 from paper_tables.frame import Study, curves
 from paper_tables.table import EMPTY, Cell, Table, number, text
@@ -86,9 +86,12 @@ def measured(study: Study) -> Table:
 
 
 def extra(study: Study) -> Table | None:
-    """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has."""
-    done = {run.info["row"] for run in study.runs}
-    rows = {name: row for name, row in EXTRA.items() if name in done}
+    """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has.
+
+    After the runner's own, those of other methods and of adapters that were trained elsewhere.
+    """
+    done = {run.info["row"]: row_of(run.info) for run in study.runs}
+    rows = {name: row for name, row in done.items() if name in EXTRA or name not in ROWS}
     return _measured(study, rows, f"Beside Table 1, {_where(study)}, measured") if rows else None
 
 
@@ -102,7 +105,7 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     lines = []
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
-        name = row.method if row.recipe else BACKBONES[study.scale][row.backbone]
+        name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else row.method
         lines.append((text(name), _step(row, runs), *(_cell(row, column, runs) for column in columns)))
     return _table(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
 
@@ -133,7 +136,7 @@ def _table(
     title: str, rows: dict[str, Row], columns: tuple[Column, ...], lines: list[tuple[Cell, ...]], notes: list[str]
 ) -> Table:
     heads = ("Method", "Step", *(column.head for column in columns))
-    rules = frozenset(i for i, row in enumerate(rows.values()) if i and not row.recipe)
+    rules = frozenset(i for i, row in enumerate(rows.values()) if i and row.setting == BASE)
     return Table(title, heads, tuple(rows), tuple(lines), rules, tuple(notes))
 
 
@@ -179,6 +182,8 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
+    judged = [f"{row.method} ({row.name})" for row in rows.values() if row.setting == JUDGED and row.name in seeds]
+    notes += [f"Judged, not trained here: {', '.join(judged)}."] if judged else []
     absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
