@@ -66,6 +66,14 @@ class Pair:
     guard: Row
 
 
+PAIRS = tuple(
+    Pair(base, guard)
+    for guard in TABLE1.values()
+    for base in TABLE1.values()
+    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
+)
+
+
 def read(root: Path) -> Study:
     """The study in the run folders under `root`.
 
