@@ -92,7 +92,8 @@ def statements(frame: pd.DataFrame, pair: Pair) -> str:
 def _control(frame: pd.DataFrame) -> str:
     """Before any update new and old policy are one, so that whatever is there is arithmetic."""
     on = frame[frame["inner"] == 0]
-    return f"Control, before any update: mean {on['mean'].abs().max():.1e}, standard deviation {on['sd'].max():.1e} at most"
+    mean, sd = on["mean"].abs().max(), on["sd"].max()
+    return f"Control, before any update: mean {mean:.1e}, standard deviation {sd:.1e} at most"
 
 
 def _with_a_sum(off: pd.DataFrame, method: str) -> str:
