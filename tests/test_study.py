@@ -174,7 +174,7 @@ def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
-    for what in ("tables",):
+    for what in ("tables", "statistics", "claims"):
         assert make_tables([what, "--runs", str(RESULTS / "cells"), "--out", str(tmp_path)]) == 0
     assert texts(tmp_path) == texts(RESULTS)
 

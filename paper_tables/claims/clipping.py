@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.experiments import ROWS, Row
+from bench.experiments import Row
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
 from paper_tables.claims.method import of_pairs
 from paper_tables.claims.register import claim
@@ -63,7 +63,7 @@ def activity(evidence: Evidence) -> pd.DataFrame:
 
     Columns: row, method, step, sign, side, acts (whether PPO's clip stops the gradient there), n, share.
     """
-    rows = [row for row in ROWS.values() if row.recipe and evidence.runs(row.name)]
+    rows = [row for row in evidence.study.rows if row.recipe]
     return pd.concat([_activity(evidence, row) for row in rows], ignore_index=True) if rows else pd.DataFrame()
 
 

@@ -30,7 +30,7 @@ class Evidence:
 
     def runs(self, *rows: str) -> tuple[ledger.Run, ...]:
         """The finished runs of `rows`."""
-        return self.study.of(ROWS[row] for row in rows)
+        return tuple(run for run in self.study.runs if run.info["row"] in rows)
 
     def ids(self, *rows: str) -> tuple[str, ...]:
         """The ids of their runs."""
