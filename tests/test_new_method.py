@@ -16,7 +16,7 @@ from paper_tables import outputs
 from paper_tables.__main__ import main as make_tables
 from paper_tables.frame import read
 
-# What the README shows.
+# As the README shows it.
 METHOD = '''\
 """Half of GRPO-Guard: its normalised ratio and its clip, and FlowGRPO's equal weights."""
 
@@ -52,8 +52,10 @@ def runs(half_guard: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-def test_the_file_has_a_dozen_lines() -> None:
+def test_the_file_has_a_dozen_lines_and_the_readme_shows_it_and_its_row() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert len(METHOD.splitlines()) <= 12
+    assert f"```python\n{METHOD}```" in readme and f"row={ROW}" in readme
 
 
 def test_a_method_of_one_file_is_trained_as_it_says(runs: Path) -> None:
