@@ -146,14 +146,15 @@ def seed_mean(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 def diagnostics(runs: Iterable[ledger.Run]) -> pd.DataFrame:
     """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip.
 
-    `inner` is 0 for a rollout's first, on-policy update and 1 for every later one.
+    `inner` is 0 for a rollout's first, on-policy update and 1 for every later one. Runs without any add nothing.
     """
     frames: list[pd.DataFrame] = []
     for run in runs:
         frame: pd.DataFrame = _attempt(run.diagnostics, run.path / "diagnostics.jsonl")
-        inner = frame["inner"].clip(upper=1)
-        frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))
-    return pd.concat(frames, ignore_index=True)
+        if len(frame):
+            inner = frame["inner"].clip(upper=1)
+            frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"inner": []})
 
 
 def _attempt(read_record: Callable[[], Any], path: Path) -> Any:

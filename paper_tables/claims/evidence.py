@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -45,14 +46,19 @@ class Evidence:
         return [row for row in rows if not self.runs(row)]
 
     def with_log_ratio(self, *kinds: str) -> list[str]:
-        """The rows with runs whose recipe has one of these log ratios."""
-        return [row for row in ROWS if any(run.info["recipe"].get("log_ratio") in kinds for run in self.runs(row))]
+        """The rows whose recipe has one of these log ratios and that have diagnostics."""
+        found = [run.info["row"] for run in self.study.runs if run.info.get("recipe", {}).get("log_ratio") in kinds]
+        return [row for row in dict.fromkeys(found) if self.diagnosed(row)]
+
+    def diagnosed(self, *rows: str) -> bool:
+        """Whether each of `rows` has diagnostics of off-policy updates."""
+        return all(len(self.updates(row)) for row in rows)
 
     def updates(self, row: str, inner: int | None = 1) -> pd.DataFrame:
         """The diagnostics of `row`: (update, trained step) of the off-policy half, or of both; see `_derived`."""
         if row not in self._read:
-            frames = [_derived(diagnostics([run]), run) for run in self.runs(row)]
-            self._read[row] = pd.concat(frames, ignore_index=True)
+            frames = [_derived(found, run) for run in self.runs(row) if len(found := diagnostics([run]))]
+            self._read[row] = pd.concat(frames, ignore_index=True) if frames else diagnostics([])
         frame = self._read[row]
         return frame if inner is None else frame[frame["inner"] == inner]
 
@@ -106,10 +112,17 @@ def sums(frame: pd.DataFrame, *columns: str) -> Array:
     wide = frame.pivot_table(list(columns), ["run_id", "update"], "step", sort=True, aggfunc="sum").fillna(0)
     values = np.stack([wide[column].to_numpy(dtype=np.float64) for column in columns], axis=1)
     _, size = np.unique(wide.index.get_level_values("run_id"), return_counts=True)
-    generator = np.random.default_rng(0)
-    weights = np.hstack([generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in size])
-    weights = np.vstack([np.ones(len(wide), dtype=np.int64), weights])
-    return np.asarray(np.tensordot(weights, values, axes=1))
+    return np.asarray(np.tensordot(_weights(tuple(int(n) for n in size)), values, axes=1))
+
+
+@lru_cache(maxsize=16)
+def _weights(sizes: tuple[int, ...]) -> Array:
+    """(1 + RESAMPLES, U) how often each update of runs of these sizes is drawn; first once each."""
+    generator, columns = np.random.default_rng(0), []
+    for size in sizes:
+        drawn = generator.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+        columns.append(np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size))
+    return np.vstack([np.ones(sum(sizes)), np.hstack(columns)])
 
 
 def over_updates(draws: Array, seeds: int, of: int = 1) -> Interval:

@@ -40,7 +40,7 @@ class Claim:
         statement, test = self.words
         return Verdict(
             self.id, statement, self.source, verdict, hangs_on.value, hangs_on.interval, _reason(verdict, parts), runs,
-            test, parts,
+            hangs_on.name, test, parts,
         )  # fmt: skip
 
 

@@ -153,8 +153,8 @@ def released_bias_gives_the_same(evidence: Evidence) -> tuple[Part, ...]:
     digit = Band(-NO_NUMBER.size, NO_NUMBER.size, "a unit of the last digit that Table 1 prints")
     scores = tuple(no_loss(evidence, *rows, key, digit) for key in (AVERAGE, "proxy"))
     name = f"{rows[0]} / {rows[1]}, gradient norm"
-    if evidence.absent(*rows):
-        return (*scores, missing(name, evidence.lacking(*rows)))
+    if not evidence.diagnosed(*rows):
+        return (*scores, missing(name, evidence.lacking(*rows, what="diagnostics")))
     released, corrected = (norms(evidence, row).sum(-1) for row in rows)
     band = Band(1 / 1.25, 1.25, "a quarter each way is our choice")
     found = over_updates(released / corrected, evidence.seeds(*rows))

@@ -87,6 +87,7 @@ class Verdict:
         interval: of that number.
         reason: which part that is, what it was held against, or what is missing and how to make it.
         runs: ids of all runs behind the verdict.
+        of: what the number is of, the part on which the verdict hangs.
         test: what was tested, in words.
         parts: every comparison.
     """
@@ -99,17 +100,19 @@ class Verdict:
     interval: Interval | None
     reason: str
     runs: tuple[str, ...]
+    of: str = ""
     test: str = ""
     parts: tuple[Part, ...] = ()
 
 
 def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *, none: float = 0.0) -> Part:
     """Whether a number is above `none`, where the paper has it at `effect.size`, above `none` too."""
-    verdict = CONFIRMED if found.low > none else REFUTED if found.high < effect.size else UNDERPOWERED
+    verdict = CONFIRMED if found.low > none else REFUTED if found.high < max(none, effect.size) else UNDERPOWERED
     words = f"wanted above {none:g}; {effect.source} {effect.size:.3g}"
     if verdict == CONFIRMED and found.high < effect.size:
         words += ", more than is found here"
-    return _of_enough_seeds(name, verdict, found, words, runs, (found.low - none) / (effect.size - none))
+    slack = (found.low - none) / (abs(effect.size - none) or 1)
+    return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
 
 def inside(name: str, found: Interval, band: Band, runs: tuple[str, ...]) -> Part:
