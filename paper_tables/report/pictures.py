@@ -1,0 +1,70 @@
+"""The picture grid: per run one strip of small pictures, prompts down and evaluations across, with every score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from bench import ledger
+from paper_tables.frame import Study
+
+# A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
+SIDE = 128
+
+
+def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
+    """Write a strip per run that kept pictures into `folder`; what the page needs to know of each.
+
+    Returns:
+        Per run: row, method, backbone, task, seed, file, side (pixels), updates, prompts ({"id", "text"}), and
+        scores[prompt][update], a scorer's name to the score of that picture, or of its prompt's set of pictures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = (_strip(run, folder) for run in study.runs)
+    return [strip for strip in found if strip]
+
+
+def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
+    pictures = run.pictures()
+    if not pictures:
+        return None
+    updates = sorted({picture.update for picture in pictures})
+    prompts = list(dict.fromkeys(picture.prompt_id for picture in pictures))
+    side = min(SIDE, pictures[0].image.width)
+    sheet = Image.new("RGB", (side * len(updates), side * len(prompts)), "white")
+    for picture in pictures:
+        place = (side * updates.index(picture.update), side * prompts.index(picture.prompt_id))
+        sheet.paste(picture.image.convert("RGB").resize((side, side)), place)
+    info = run.info
+    name = f"{info['row']}-seed{info['seed']}.png"
+    sheet.save(folder / name, optimize=True)
+    words, scores = _scores(run, prompts, updates, pictures[0].member)
+    shown = [{"id": prompt, "text": words.get(prompt, prompt)} for prompt in prompts]
+    identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
+    return identity | {"file": name, "side": side, "updates": updates, "prompts": shown, "scores": scores}
+
+
+def _scores(
+    run: ledger.Run, prompts: list[str], updates: list[int], member: int
+) -> tuple[dict[str, str], list[list[dict[str, float]]]]:
+    """Words of the prompts, and the scores [prompt][update] of their pictures of that member."""
+    frame = run.scores()
+    frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
+    frame = frame[frame["seed"].isna() | (frame["seed"] == member)]
+    words = frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"].to_dict()
+    found = {key: _by_scorer(part) for key, part in frame.groupby(["prompt_id", "update"])}
+    return words, [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
+
+
+def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
+    return {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
+
+
+def groups(strips: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """The backbones and tasks of which there are pictures, in the order of the runs."""
+    trained = [(strip["backbone"], strip["task"]) for strip in strips if strip["task"]]
+    return [{"backbone": backbone, "task": task} for backbone, task in dict.fromkeys(trained)]
