@@ -46,12 +46,15 @@ def describe(records: list[StepRecord], recipe: Recipe, times: Tensor) -> dict[s
 
     `log_ratio_mean` and `_std` (ddof 1) are over all transitions of the step; `clip_high_positive` counts those with
     a positive advantage whose ratio is above 1 + clip, and so on; `grad_norm` is the step's own, before any clipping.
+    `raw_log_ratio_mean` is of log r before what the recipe makes of it, a mean over the latent's D elements as all log
+    ratios here; `sum_ratio_mean` and `_std` are of exp(D log r), the ratio of the densities, whose expectation is 1.
     """
     low, high = math.log1p(-recipe.clip), math.log1p(recipe.clip)
     rows = []
     for record in records:
         step = recipe.old_step(torch.zeros(1, 1), times.cpu(), record.step)
         mean, std = _moments(record.log_ratio)
+        sum_mean, sum_std = _moments((record.plain.double() * record.elements).exp())
         rows.append(
             {
                 "steps": record.step,
@@ -61,6 +64,9 @@ def describe(records: list[StepRecord], recipe: Recipe, times: Tensor) -> dict[s
                 "count": len(record.log_ratio),
                 "log_ratio_mean": mean,
                 "log_ratio_std": std,
+                "raw_log_ratio_mean": _moments(record.plain)[0],
+                "sum_ratio_mean": sum_mean,
+                "sum_ratio_std": sum_std,
                 "grad_norm": record.grad_norm,
                 **_by_sign(record, "positive", low, high),
                 **_by_sign(record, "negative", low, high),

@@ -101,9 +101,19 @@ GOLD = {
 }
 
 
+# What pictures look like, no judgement: variety and stripes are what the paper says over-optimisation costs.
+STATISTICS = ("diversity", "duplicates", "stripes", "edge_density")
+
+
 def judge_names(scale: str) -> list[str]:
-    """Who judges images at a scale, in the order of the table's columns: the proxies, then the golds."""
-    return [*PROXIES, *GOLD[scale]]
+    """Who judges images at a scale: the proxies and the golds, in the order of the table's columns, and statistics."""
+    return [*PROXIES, *GOLD[scale], *STATISTICS]
+
+
+def metric_of(judge: str) -> str:
+    """The key under which a run logs the judge's mean."""
+    kind = "proxy" if judge in PROXIES else "picture" if judge in STATISTICS else "gold"
+    return f"{kind}/{judge}"
 
 
 # A log ratio's histogram: bins are equal in asinh(x / HISTOGRAM_UNIT), so that one set of edges resolves

@@ -9,7 +9,7 @@ import torch
 
 from bench import prompts
 from bench.config import Config, planned_epochs, planned_updates
-from bench.experiments import GOLD, PROXIES, Row
+from bench.experiments import Row, judge_names
 from bench.loading import texts_of
 from bench.prompt_sets import SETS
 from bench.sample import load_sets
@@ -88,7 +88,7 @@ def _evaluated(settings: Config, row: Row) -> tuple[int, int]:
         (points if name == row.task else 1) * prompts_in(Path(each.prompts)) * each.images_per_prompt
         for name, each in wanted.proxies.items()
     )
-    return gold + own, gold * (len(PROXIES) - len(wanted.proxies) + len(GOLD[settings.scale])) + own
+    return gold + own, gold * (len(judge_names(settings.scale)) - len(wanted.proxies)) + own
 
 
 def embedded(settings: Config, row: Row) -> int:

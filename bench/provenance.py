@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import config as configuration
-from bench import noise, policy, prompts, sample
+from bench import noise, passes, policy, prompts, sample
 from bench.config import Config
 from bench.experiments import Row
 from bench.ledger import flatten
@@ -50,12 +50,27 @@ def describe(session: Session) -> dict[str, Any]:
         "train_steps": sampling.steps,
         "groups": sampling.groups,
         "group_size": sampling.group_size,
+        "cost": cost(config, row),
         "hashes": hashes(session),
         "definitions": {scorer.name: definition_hash(scorer.definition) for scorer in session.scorers},
         "git_commit": git_commit(),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "config": asdict(config),
     }
+
+
+def cost(settings: Config, row: Row) -> dict[str, float]:
+    """What an optimiser update costs: members of groups drawn, their images decoded and rewarded, forwards of the
+    velocity in rollouts, and transitions trained, each with a backward. A base model costs nothing.
+    """
+    counted, updates = passes.passes_of(settings, row), configuration.planned_updates(settings, row)
+    whole = {
+        "images": counted.images // (counted.finals or 1),
+        "decodes": counted.images,
+        "rollout_forwards": counted.rollout,
+        "trained_transitions": counted.transitions,
+    }
+    return {name: number / updates for name, number in whole.items()} if updates else {}
 
 
 # Settings that change no number of a run, and paths: what is behind them is in the hashes.

@@ -19,9 +19,9 @@ import torch
 
 import gold_metrics
 from baselines.sde import ode_step
-from bench import gradient, noise, prompts, rewards
+from bench import divergence, gradient, noise, prompts, rewards
 from bench.config import Config, ConfigError, Evaluation
-from bench.experiments import PROXIES, judge_names
+from bench.experiments import PROXIES, judge_names, metric_of
 from bench.noise import Coordinates
 from bench.policy import Policy
 from bench.preemption import Stop
@@ -219,10 +219,10 @@ def judge(folder: Path, scorers: Sequence[Scorer], out: Path, run: str, step: in
 
 
 def means(frame: pd.DataFrame) -> dict[str, float]:
-    """`proxy/NAME` and `gold/NAME` with `_n` and `_missing`, from a frame of scores."""
+    """`proxy/NAME`, `gold/NAME` and `picture/NAME` with `_n` and `_missing`, from a frame of scores."""
     found: dict[str, float] = {}
     for name, scores in frame.groupby("scorer", sort=False):
-        key = f"{'proxy' if name in PROXIES else 'gold'}/{name}"
+        key = metric_of(str(name))
         missing = int(scores["score"].isna().sum())
         found |= {key: mean(scores), f"{key}_n": len(scores) - missing, f"{key}_missing": missing}
     return found
@@ -234,7 +234,7 @@ def evaluate(session: Session) -> dict[str, float]:
     found: dict[str, float] = {}
     for wanted in due(sets, session.row.task, last):
         found |= _evaluate_set(session, wanted)
-    return found
+    return found | divergence.measure(session)
 
 
 def _evaluate_set(session: Session, wanted: EvaluationSet) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 import baselines
 from baselines.recipe import Recipe
 from baselines.sde import Step
-from baselines.terms import KL_UNITS
+from baselines.terms import KL_UNITS, log_r
 from bench import gradient
 from bench.policy import Policy
 from bench.ranks import Ranks
@@ -35,6 +35,7 @@ class StepRecord:
         grad_norm: norm of that loss's gradient (and the penalty's), before accumulation and clipping; NaN where
             steps shared a forward, so that their gradients were not apart.
         kl: mean of the penalty in its unit, before beta; NaN without one.
+        plain: (n,), log r as a mean over the latent's `elements`, before what the recipe makes of it.
     """
 
     step: int
@@ -43,6 +44,8 @@ class StepRecord:
     loss: float
     grad_norm: float
     kl: float = math.nan
+    plain: Tensor = field(default_factory=lambda: torch.empty(0))
+    elements: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,12 @@ def trainable(policy: Policy) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Part:
-    """The transitions of one forward: step, advantage, log ratio, surrogate and KL, each (n,) and on the CPU."""
+    """The transitions of one forward: step, advantage, both log ratios, surrogate and KL, each (n,) and on the CPU."""
 
     step: Tensor
     advantage: Tensor
     log_ratio: Tensor
+    plain: Tensor
     loss: Tensor
     kl: Tensor
 
@@ -110,7 +114,7 @@ def gradients(
         norm = gradient.norm(part) if len(steps) == 1 else math.nan
         torch._foreach_mul_(part, count / sum(counts))
         torch._foreach_add_(total, part)
-        records += _records(ranks.gather(parts), steps, norm)
+        records += _records(ranks.gather(parts), steps, norm, samples.rollout.mean[0, 0].numel())
     gradient.put(parameters, total)
     return records
 
@@ -168,19 +172,22 @@ def _forward(
             reference = recipe.step(state, policy.velocity(state, time, conditioning), times, step)
         distance = penalty.of(new, reference)
         value, kl = value + penalty.beta * distance.mean(), distance.detach().cpu()
-    log_ratio, loss = (found.detach().float().cpu() for found in (result.log_ratio, result.rows))
-    return _Part(step, advantage, log_ratio, loss, kl), value
+    with torch.no_grad():
+        plain = log_r(new, old, following)
+    log_ratio, plain, loss = (found.detach().float().cpu() for found in (result.log_ratio, plain, result.rows))
+    return _Part(step, advantage, log_ratio, plain, loss, kl), value
 
 
-def _records(parts: list[_Part], steps: list[int], norm: float) -> list[StepRecord]:
+def _records(parts: list[_Part], steps: list[int], norm: float, elements: int) -> list[StepRecord]:
     """The records of `steps` from the parts of every rank."""
-    names = [field.name for field in fields(_Part)]
+    names = [each.name for each in fields(_Part)]
     joined = _Part(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
     records = []
     for step in steps:
         rows = joined.step == step
         loss, kl = (found[rows].mean().item() for found in (joined.loss, joined.kl))
-        records.append(StepRecord(step, joined.log_ratio[rows], joined.advantage[rows], loss, norm, kl))
+        own = joined.log_ratio[rows], joined.advantage[rows], loss, norm, kl, joined.plain[rows], elements
+        records.append(StepRecord(step, *own))
     return records
 
 

@@ -13,7 +13,7 @@ from bench_runs import PROMPTS, lines, settings
 
 from bench import ledger, prompts, provenance, sample, train
 from bench.config import Config, ConfigError
-from bench.experiments import TABLE1
+from bench.experiments import STATISTICS, TABLE1
 from bench.policy import Policy, PolicyError
 from bench.prompts import PromptError
 from bench.ranks import Ranks
@@ -56,12 +56,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(folder: Path) -> dict[int, dict[str, int]]:
     """Scores of each scorer at each evaluation point, by metrics.jsonl."""
     points = [line for line in lines(folder / "metrics.jsonl") if "gold/variety" in line]
-    counts = {line["update"]: {k[:-2].split("/")[1]: v for k, v in line.items() if k.endswith("_n")} for line in points}
+    counts = {
+        line["update"]: {k[:-2].split("/")[1]: v for k, v in line.items() if k.endswith("_n") and k != "kl/base_n"}
+        for line in points
+    }
     return counts
 
 
 def test_a_point_on_the_way_scores_golds_and_the_own_proxy_and_the_last_point_all(run: Path) -> None:
     golds = {"correctness": 8, "cleanliness": 8, "variety": 4, "pickscore": 8}
+    golds |= {"diversity": 4, "duplicates": 4, "stripes": 8, "edge_density": 8}
     on_the_way = golds | {"text": 6}
     found = scored(run)
     assert list(found) == [0, 2, 4]
@@ -75,7 +79,7 @@ def test_image_sets_and_scores_of_every_set_are_found_in_the_run_folder(run: Pat
     kept = {(own, update) for own, update in zip(frame["own"], frame["update"], strict=True)}
     assert kept == {("", 0), ("", 2), ("", 4), ("text", 0), ("text", 2), ("text", 4), ("geneval", 4)}
     assert {own: set(part["scorer"]) for own, part in frame.groupby("own")} == {
-        "": {*GOLDS, "pickscore"},
+        "": {*GOLDS, "pickscore", *STATISTICS},
         "text": {"text"},
         "geneval": {"geneval"},
     }

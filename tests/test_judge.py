@@ -14,7 +14,7 @@ from bench_runs import lines, settings
 
 from bench import judge, ledger, rewards, train
 from bench.config import ConfigError
-from bench.experiments import GOLD
+from bench.experiments import GOLD, STATISTICS
 from bench.lock import RunLock
 from bench.ranks import Ranks
 from bench.session import prepare
@@ -72,7 +72,7 @@ def assert_complete(itself: Path, run: Path) -> None:
 def test_what_is_judged_later_is_what_the_run_judges_itself(itself: Path, runs: Path) -> None:
     run = runs / SEED
     asked_none = ledger.read(run).scores()
-    assert set(asked_none["scorer"]) == {"geneval", "pickscore", "text"}
+    assert set(asked_none["scorer"]) == {"geneval", "pickscore", "text", *STATISTICS}
     assert ledger.read(run).info["definitions"] == ledger.read(itself).info["definitions"]
     assert judge.main([str(runs)]) == 0
     assert_complete(itself, run)

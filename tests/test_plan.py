@@ -9,7 +9,7 @@ import pytest
 import torch
 from bench_runs import PROMPTS, settings
 
-from bench import epoch, sample
+from bench import epoch, provenance, sample
 from bench.config import Config, ConfigError
 from bench.costs import plan
 from bench.experiments import ROWS, TABLE1, RowError
@@ -88,6 +88,15 @@ def test_every_rows_plan_at_paper_scale_is_the_one_counted_by_hand(row: str) -> 
     assert found[:-1] == PLANNED[row][:-1]
     assert abs(found[-1] - PLANNED[row][-1]) <= 1  # rounded
     assert made.backwards * (2 if "_kl_" in row else 1) == made.forwards_training
+
+
+def test_temp_flow_grpo_costs_465_hundredths_of_flow_grpos_forwards_and_nine_times_its_images() -> None:
+    flow, temp = (provenance.cost(configure(row, []), TABLE1[row]) for row in ("sd3_flow_text", "sd3_temp_text"))
+    assert (flow["images"], flow["rollout_forwards"], flow["trained_transitions"]) == (48, 480, 432)
+    assert temp["images"] == flow["images"] == flow["decodes"]
+    assert temp["decodes"] == 9 * flow["decodes"]
+    assert temp["rollout_forwards"] / flow["rollout_forwards"] == pytest.approx(279 / 60)
+    assert provenance.cost(configure("sd3_base", []), TABLE1["sd3_base"]) == {}
 
 
 def test_an_image_of_sd35_costs_what_was_worked_out_elsewhere() -> None:

@@ -148,7 +148,7 @@ def test_neither_a_finished_nor_a_preempted_run_is_taken_for_one_on_prompts_that
     asked = settings(ROW, tmp_path, "updates=2")
     folder = train.run(asked)
     path = Path(asked.evaluation.prompts)
-    path.write_text(path.read_text(encoding="utf-8").replace('"blue"', '"red"'), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace('"color": "', '"color": "dark '), encoding="utf-8")
     for state in ("finished", "preempted"):
         Record(folder).status(state, 2, 2)
         with pytest.raises(LedgerError, match="made with other evaluation; FORCE=1 repeats it"):

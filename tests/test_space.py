@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 import gold_metrics
 from bench import checkpoint, epoch, room, space, train, trained
 from bench.config import Config
-from bench.experiments import find_row
+from bench.experiments import find_row, judge_names
 from bench.record import METRIC_FILES, Record, write_json
 from bench.session import Session
 from bench.space import SpaceError
@@ -262,7 +262,7 @@ def test_what_is_left_is_the_plan_less_what_is_there(tmp_path: Path) -> None:
     everything = room.left(config, row, trainable, tmp_path / "nowhere")
     images = 3 * 4 * 4096  # three points, four prompts, a block each
     checkpoints = 4 * trainable * (3 * 4 + 1)
-    assert everything == checkpoints + images + round(3 * 4 * 6 * 38.3) + 4 * 3600
+    assert everything == checkpoints + images + round(3 * 4 * len(judge_names("tiny")) * 38.3) + 4 * 3600
     state = tmp_path / "checkpoints/update-000002/state.safetensors"
     state.parent.mkdir(parents=True)
     state.write_bytes(bytes(100_000))

@@ -171,6 +171,36 @@ def test_diagnostics_count_clipping_by_side_and_sign() -> None:
     assert diagnostics.summary([record(log_ratio, [0.0] * 6)], lines)["clip/share"] == pytest.approx(4 / 6)
 
 
+def test_diagnostics_tell_the_true_ratio_beside_the_mean_reduced_one() -> None:
+    recipe, times = baselines.RECIPES["guard_flow_grpo"], torch.tensor([1.0, 0.7, 0.4, 0.0])
+    normalized, plain = torch.zeros(3), torch.tensor([0.02, -0.01, 0.005])
+    found = StepRecord(1, normalized, torch.ones(3), 0.5, 2.0, plain=plain, elements=50)
+    lines = diagnostics.describe([found], recipe, times)
+    ratios = [math.exp(1.0), math.exp(-0.5), math.exp(0.25)]
+    assert lines["log_ratio_mean"] == [0.0]
+    assert lines["raw_log_ratio_mean"] == pytest.approx([0.005])
+    assert lines["sum_ratio_mean"] == pytest.approx([sum(ratios) / 3])
+    assert lines["sum_ratio_std"] == pytest.approx([torch.tensor(ratios).std().item()])
+
+
+@pytest.mark.parametrize("row", ["sd3_flow_text", "sd3_guard_text"])
+def test_the_plain_log_ratio_is_that_of_the_densities_whatever_the_recipe_clips(row: str, tmp_path: Path) -> None:
+    session, samples = sampled(row, tmp_path)
+    assert session.recipe
+    at = (session.policy, session.recipe, samples, torch.arange(12), session.policy.times(4), 6, session.ranks)
+    for record in update.gradients(*at):
+        rollout, times = samples.rollout, session.policy.times(4)
+        cond = samples.conditioning.rows(torch.tensor([m.row for m in samples.members]))
+        state, following = rollout.state[:, record.step], rollout.next[:, record.step]
+        with torch.no_grad():
+            velocity = session.policy.velocity(state, times[record.step].expand(12), cond)
+        new = session.recipe.step(state, velocity, times, record.step)
+        old = session.recipe.old_step(rollout.mean[:, record.step], times, record.step)
+        wanted = new.log_prob(following) - old.log_prob(following)
+        assert record.elements == state[0].numel()
+        assert torch.allclose(record.plain, wanted, rtol=1e-2, atol=2e-7)
+
+
 def test_histogram_holds_every_transition_in_its_bin() -> None:
     edges = histogram_edges()
     values = [-5.0, -3e-4, -2e-8, 0.0, 2e-8, 7e-6, 0.1, 5.0]

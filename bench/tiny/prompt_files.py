@@ -14,8 +14,8 @@ import numpy as np
 from bench.tiny.grammar import Target, all_prompts, held_out
 
 FOLDER = Path(__file__).parent / "prompts"
-# Our choice: half objects, a quarter text; single objects and counts have too few members to hold any out.
-EVALUATION = {"single_object": 4, "counting": 6, "position": 12, "colors": 8, "text": 10}
+# Our choice: a quarter texts, every held-out one; single objects and counts have too few members to hold any out.
+EVALUATION = {"single_object": 8, "counting": 12, "position": 32, "colors": 20, "text": 24}
 SEED = 7
 
 
