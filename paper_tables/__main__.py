@@ -1,29 +1,47 @@
-"""`python -m paper_tables [--runs runs/tiny] [--out out]`: the table and the figures from stored runs."""
+"""`python -m paper_tables [tables|statistics|claims|report] [--runs runs/tiny] [--out out]`: what stored runs show.
+
+tables      Table 1 and Figures 1, 2, 3 and 7 (the default)
+statistics  every mean, difference and curve with its interval
+claims      the paper's claims, each with a verdict
+report      a page with all of it, to be opened in a browser
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from paper_tables import outputs
-from paper_tables.frame import StudyError, read
+from paper_tables.frame import Study, StudyError, read
+
+# Imported when asked for: the page's charts and the figures take a second each to load.
+WRITERS = {
+    "tables": ("paper_tables.outputs", "write_all"),
+    "statistics": ("paper_tables.statistics", "write"),
+    "claims": ("paper_tables.claims", "write"),
+    "report": ("paper_tables.report", "write"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write everything, print Table 1 and the numbers of Figures 2 and 3, and last where things are.
+    """Write what was asked for, print its numbers, and last where things are.
 
     Returns:
         0, or 2 after one line on standard error where the runs cannot be tabulated or the files not written.
     """
-    parser = argparse.ArgumentParser(prog="python -m paper_tables", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="?", choices=list(WRITERS), default="tables", help="what to make; the tables")
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="folder of run folders ROW/seedK")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the table and the figures")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what is made")
     arguments = parser.parse_args(argv)
     try:
+        study = read(arguments.runs)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        outputs.write_all(read(arguments.runs), arguments.out)
+        _writer(arguments.what)(study, arguments.out)
     except StudyError as error:
         print(f"paper_tables: {error}", file=sys.stderr)
         return 2
@@ -34,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+def _writer(what: str) -> Callable[[Study, Path], None]:
+    module, name = WRITERS[what]
+    writer: Callable[[Study, Path], None] = getattr(import_module(module), name)
+    return writer
 
 
 if __name__ == "__main__":

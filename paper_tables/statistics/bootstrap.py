@@ -44,7 +44,8 @@ class Interval:
 
     Attributes:
         low, high: NaN where nothing can be said, as from one prompt.
-        over: what was resampled; an interval over prompts says nothing of another training seed.
+        over: what was resampled; an interval over prompts says nothing of another training seed, nor does one over
+            optimiser updates, which `paper_tables.claims` makes of diagnostics.
         prompts, seeds: how many.
         level: probability of holding the truth that is aimed at.
     """
@@ -52,7 +53,7 @@ class Interval:
     value: float
     low: float
     high: float
-    over: Literal["prompts", "prompts and seeds"]
+    over: Literal["prompts", "prompts and seeds", "updates"]
     prompts: int
     seeds: int
     level: float = LEVEL

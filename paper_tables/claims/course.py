@@ -1,0 +1,168 @@
+"""Claims about the course of training: when gold scores fall, and how fast the proxy rises (Figure 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paper_tables.claims.evidence import PAIRS, Array, Evidence
+from paper_tables.claims.register import claim
+from paper_tables.claims.scores import AVERAGE, FLOW_TEXT, GUARD_TEXT, NO_NUMBER, gain
+from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, missing, stated
+from paper_tables.frame import Pair
+from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import Ask, estimate, updates
+from paper_tables.statistics.training import peak
+
+# Figure 1, digitised: gold (PickScore) from its peak to update 504, over the base model's 21.5 of Table 1.
+FLOW_FALL, GUARD_FALL = (21.775 - 20.44) / 21.5, (21.97 - 21.77) / 21.5
+EARLY = 0.5  # our choice; Figure 1 has FlowGRPO's peak at update 84 of 504, a sixth
+# Table 1, rows 2 and 7: Average of TempFlowGRPO and of FlowGRPO after 480 updates on text.
+TEMP_FALL = 0.88 - 0.52
+# Our choice: of the rise that both methods make, the shares at which their times are compared.
+RISES = (0.5, 0.9)
+# Our choice: times that differ by less than a tenth of the training are comparable.
+COMPARABLE = 0.1
+
+
+@claim("C10", "Figure 1")
+def gold_peaks_early_and_falls(evidence: Evidence) -> tuple[Part, ...]:
+    """FlowGRPO's gold scores peak early and then fall.
+
+    Test: text on SD3.5-M: fall of the Average from its highest evaluation to the last, against Figure 1's share of the
+    base; and the highest evaluation lies in the first half of training.
+    """
+    found = _fall(evidence, FLOW_TEXT, Effect(FLOW_FALL, "Figure 1 has"))
+    share = _peak_share(evidence, FLOW_TEXT)
+    if share is None:
+        return (found,)
+    early = stated(f"{FLOW_TEXT}, peak as a share of training", share, share <= EARLY,
+                   f"wanted at most {EARLY:g} (our choice; Figure 1 has a sixth)", found)  # fmt: skip
+    return (found, early)
+
+
+@claim("C11", "Figure 1")
+def guard_falls_later(evidence: Evidence) -> tuple[Part, ...]:
+    """GRPO-Guard's gold scores fall, too, late in training: the fall is delayed and not removed.
+
+    Test: as C10 for GRPO-Guard; and its highest evaluation comes later than FlowGRPO's.
+    """
+    found = _fall(evidence, GUARD_TEXT, Effect(GUARD_FALL, "Figure 1 has"))
+    flow, guard = (_peak_share(evidence, row) for row in (FLOW_TEXT, GUARD_TEXT))
+    if flow is None or guard is None:
+        return (found, missing("later than FlowGRPO's", evidence.lacking(FLOW_TEXT, GUARD_TEXT, what=AVERAGE)))
+    later = stated(f"{GUARD_TEXT}, peak as a share of training", guard, guard > flow,
+                   f"wanted more than FlowGRPO's {flow:.2g}", found)  # fmt: skip
+    return (found, later)
+
+
+def _fall(evidence: Evidence, row: str, effect: Effect) -> Part:
+    name, found = f"{row}, fall of {AVERAGE} from its peak", peak(evidence.study, row)
+    if found is None:
+        return missing(name, evidence.lacking(row, what=AVERAGE))
+    return larger(name, found.fall, effect, evidence.ids(row))
+
+
+def _peak_share(evidence: Evidence, row: str) -> float | None:
+    found = peak(evidence.study, row)
+    return found.update / updates(evidence.study, row)[-1] if found else None
+
+
+@claim("C12", "Tables 1 and 2, Figure 7")
+def reweighting_alone_collapses_sooner(evidence: Evidence) -> tuple[Part, ...]:
+    """The weight sigma sqrt(dt) alone (TempFlowGRPO, Temp-Reweight) reaches a proxy sooner and costs more gold.
+
+    Test: text on SD3.5-M: updates to nine tenths of the rise that both make, as a share of training, FlowGRPO's less
+    its own: above 0; Average at the end, FlowGRPO's less its own, against rows 7 and 2 of Table 1.
+    """
+    printed = Effect(TEMP_FALL, "Table 1, rows 2 and 7, print")
+    sooner = Effect(COMPARABLE, "the paper prints no number, a tenth of the training is our choice,")
+    return (
+        _lead(evidence, FLOW_TEXT, "sd3_temp_text", sooner),
+        gain(evidence, FLOW_TEXT, "sd3_temp_text", AVERAGE, printed),
+        _lead(evidence, FLOW_TEXT, "ablation_temp_reweight", sooner),
+        gain(evidence, FLOW_TEXT, "ablation_temp_reweight", AVERAGE, NO_NUMBER),
+    )
+
+
+@claim("C17", "Figure 7")
+def convergence_is_comparable(evidence: Evidence) -> tuple[Part, ...]:
+    """GRPO-Guard's proxy rises about as fast as the base method's without KL, in updates and in images.
+
+    Test: all five pairs: updates, and images, to half and to nine tenths of the rise that both make, GRPO-Guard's less
+    the base method's, as a share of the base method's training: within a tenth.
+    """
+    return tuple(part for pair in PAIRS for rise in RISES for part in _lags(evidence, pair, rise))
+
+
+def _lags(evidence: Evidence, pair: Pair, rise: float) -> tuple[Part, ...]:
+    """In updates and images at once where the rows take equally many images for an update."""
+    rows = (pair.guard.name, pair.base.name)
+    costs = (_images(evidence, rows[0]), _images(evidence, rows[1]))
+    each: dict[str, tuple[float, float]] = {"updates": (1.0, 1.0)}
+    if costs[0] and costs[1]:
+        each = each | {"images": costs} if costs[0] != costs[1] else {"updates and images": (1.0, 1.0)}
+    parts = []
+    for unit, cost in each.items():
+        name, found = _when(*rows, rise, unit), lag(evidence, *rows, rise, cost)
+        if found is None:
+            parts.append(missing(name, evidence.lacking(*rows, what="proxy")))
+        else:
+            band = Band(-COMPARABLE, COMPARABLE, "a tenth of the training is our choice")
+            parts.append(inside(name, found, band, evidence.ids(*rows)))
+    return tuple(parts)
+
+
+def _lead(evidence: Evidence, row: str, other: str, effect: Effect) -> Part:
+    """How much later `row` makes nine tenths of the rise than `other`, in updates."""
+    name, found = _when(row, other, RISES[-1], "updates"), lag(evidence, row, other, RISES[-1])
+    if found is None:
+        return missing(name, evidence.lacking(row, other, what="proxy"))
+    return larger(name, found, effect, evidence.ids(row, other))
+
+
+def _when(row: str, other: str, rise: float, unit: str) -> str:
+    return f"{row} - {other}, {unit} to {rise:.0%} of the rise"
+
+
+def _images(evidence: Evidence, row: str) -> float:
+    """Images per update; 0 where no record says."""
+    return next((float(run.info["cost"]["images"]) for run in evidence.runs(row) if run.info.get("cost")), 0.0)
+
+
+def lag(
+    evidence: Evidence, row: str, other: str, rise: float, costs: tuple[float, float] = (1.0, 1.0)
+) -> Interval | None:
+    """How much later `row` comes to `rise` of the proxy's rise that both make, as a share of `other`'s training.
+
+    Args:
+        costs: of an update of each, in the unit of the time.
+    """
+    asks = [Ask(name, "proxy", updates(evidence.study, name, "proxy")) for name in (row, other)]
+    times = [np.array(ask.updates) * cost for ask, cost in zip(asks, costs, strict=True)]
+
+    def later(mine: Array, theirs: Array) -> Array:
+        goal = threshold(mine, theirs, rise)
+        when = [reached(levels, time, goal) for levels, time in zip((mine, theirs), times, strict=True)]
+        return np.asarray((when[0] - when[1]) / times[1][-1])
+
+    return estimate(evidence.study, asks, later)
+
+
+def threshold(mine: Array, theirs: Array, rise: float) -> Array:
+    """(R, S) the proxy at `rise` of the smaller of both rises from the start; arguments (R, S, U)."""
+    start = (mine[..., 0] + theirs[..., 0]) / 2
+    top = np.minimum(mine.max(-1), theirs.max(-1))
+    return np.asarray(start + rise * np.maximum(top - start, 0))
+
+
+def reached(levels: Array, times: Array, goal: Array) -> Array:
+    """(R, S) when levels (R, S, U) at times (U,) first come to the goal (R, S), linearly between evaluations.
+
+    The last time where they never do, the first where they begin there.
+    """
+    above = levels >= goal[..., None]
+    after = np.where(above.any(-1), above.argmax(-1), len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    low, high = (np.take_along_axis(levels, at[..., None], -1)[..., 0] for at in (before, after))
+    share = np.divide(goal - low, high - low, out=np.ones_like(goal), where=high > low)
+    return np.asarray(times[before] + np.clip(share, 0, 1) * (times[after] - times[before]))

@@ -1,0 +1,130 @@
+"""What every optimiser update says of a run's log ratios, clipping and gradients, and intervals over the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench import ledger
+from bench.experiments import ROWS, SUITES, TABLE1
+from paper_tables.claims.verdict import OVER_UPDATES
+from paper_tables.frame import GUARD, Pair, Study, diagnostics
+from paper_tables.statistics.bootstrap import Interval
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 4000  # our choice: 95 % for nine steps together leave 11 draws beyond each end
+LEVEL = 0.95
+NORMED = ("ratio_norm", "ratio_norm_batch")  # log ratios that are multiplied by the step's std
+PAIRS = tuple(
+    Pair(base, guard)
+    for guard in TABLE1.values()
+    for base in TABLE1.values()
+    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
+)
+
+
+class Evidence:
+    """A study, and what has been read of it."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def runs(self, *rows: str) -> tuple[ledger.Run, ...]:
+        """The finished runs of `rows`."""
+        return self.study.of(ROWS[row] for row in rows)
+
+    def ids(self, *rows: str) -> tuple[str, ...]:
+        """The ids of their runs."""
+        return tuple(run.info["run_id"] for run in self.runs(*rows))
+
+    def seeds(self, *rows: str) -> int:
+        """How many seeds they have."""
+        return len({run.info["seed"] for run in self.runs(*rows)})
+
+    def absent(self, *rows: str) -> list[str]:
+        """Those of `rows` that have no finished run."""
+        return [row for row in rows if not self.runs(row)]
+
+    def with_log_ratio(self, *kinds: str) -> list[str]:
+        """The rows with runs whose recipe has one of these log ratios."""
+        return [row for row in ROWS if any(run.info["recipe"].get("log_ratio") in kinds for run in self.runs(row))]
+
+    def updates(self, row: str, inner: int | None = 1) -> pd.DataFrame:
+        """The diagnostics of `row`: (update, trained step) of the off-policy half, or of both; see `_derived`."""
+        if row not in self._read:
+            frames = [_derived(diagnostics([run]), run) for run in self.runs(row)]
+            self._read[row] = pd.concat(frames, ignore_index=True)
+        frame = self._read[row]
+        return frame if inner is None else frame[frame["inner"] == inner]
+
+    def make(self, rows: Iterable[str]) -> str:
+        """The command that trains `rows`."""
+        suites = {suite for row in rows for suite, names in SUITES.items() if row in names}
+        options = "" if self.study.scale == "tiny" else f" SCALE={self.study.scale}"
+        options += "" if self.study.protocol == "paired" else f" PROTOCOL={self.study.protocol}"
+        wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
+        return " and ".join(f"`make {suite}{options}`" for suite in wanted)
+
+    def lacking(self, *rows: str, what: str = "") -> str:
+        """Why there is nothing about `rows`: no run, or no `what` in the runs that are there."""
+        absent = self.absent(*rows)
+        bases = {f"{ROWS[row].backbone}_base" for row in rows}
+        absent += self.absent(*sorted(bases)) if not absent and what.startswith("gold") else []
+        if absent:
+            return f"no finished run of {', '.join(absent)}: {self.make(absent)}"
+        return f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1"
+
+
+def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
+    """Sums over an update's transitions, from which means over updates are made.
+
+    Columns added: seed; n; plain, the sum of the log ratio, that of a RatioNorm divided by the step's std so that it is
+    in units of the plain one; kl, the sum that eq. 7 gives for the plain one, -D/2 times its variance over noise;
+    squares and dof, for the pooled variance of the log ratio; excess, the sum of ratio - 1.
+    """
+    used = frame[frame["count"] > 0].copy()
+    scale = used["std"] if run.info["recipe"].get("log_ratio") in NORMED else 1.0
+    n, mean, variance = used["count"], used["log_ratio_mean"], used["log_ratio_std"].fillna(0) ** 2
+    # exp(x) - 1 to second order: a log ratio that is a mean over D stays below 0.01, its cube below 1e-6 of 1.
+    excess = n * (mean + (mean**2 + variance) / 2)
+    return used.assign(
+        n=n, plain=n * mean / scale, kl=-n * run.info["latent_elements"] / 2 * variance / scale**2,
+        squares=(n - 1) * variance, dof=n - 1, excess=excess,
+    )  # fmt: skip
+
+
+def sums(frame: pd.DataFrame, *columns: str) -> Array:
+    """Sums over updates of `columns` per step, of all updates and of resamples of them.
+
+    Updates are drawn with replacement within their run. What a step has in no update is 0.
+
+    Args:
+        frame: lines of (run, update, step).
+
+    Returns:
+        (1 + RESAMPLES, columns, steps); the first is of the updates as they were.
+    """
+    wide = frame.pivot_table(list(columns), ["run_id", "update"], "step", sort=True, aggfunc="sum").fillna(0)
+    values = np.stack([wide[column].to_numpy(dtype=np.float64) for column in columns], axis=1)
+    _, size = np.unique(wide.index.get_level_values("run_id"), return_counts=True)
+    generator = np.random.default_rng(0)
+    weights = np.hstack([generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in size])
+    weights = np.vstack([np.ones(len(wide), dtype=np.int64), weights])
+    return np.asarray(np.tensordot(weights, values, axes=1))
+
+
+def over_updates(draws: Array, seeds: int, of: int = 1) -> Interval:
+    """The percentile interval of (1 + RESAMPLES,) draws, the first being the value itself.
+
+    Args:
+        seeds: how many the runs have; the interval is not over them.
+        of: of how many intervals this is one that is searched for the worst; their common level is LEVEL.
+    """
+    tail = (1 - LEVEL) / 2 / of
+    low, high = np.quantile(draws[1:], [tail, 1 - tail])
+    return Interval(float(draws[0]), float(low), float(high), OVER_UPDATES, 0, seeds, LEVEL)

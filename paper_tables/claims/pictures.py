@@ -1,0 +1,52 @@
+"""Claims about how pictures look: variety on PickScore, stripes on DanceGRPO (Figures 5 to 9)."""
+
+from __future__ import annotations
+
+from paper_tables.claims.evidence import Evidence
+from paper_tables.claims.register import claim
+from paper_tables.claims.scores import gain, no_loss
+from paper_tables.claims.verdict import Band, Effect, Part
+from paper_tables.statistics import final
+
+# Our choice, as the paper shows pictures and prints no number: a tenth of the base model's own value.
+NOTABLE = 0.1
+
+
+@claim("C15", "Figure 7 (arXiv), human likeness")
+def diversity_is_kept(evidence: Evidence) -> tuple[Part, ...]:
+    """After training on PickScore, GRPO-Guard's pictures of a prompt differ more from each other than FlowGRPO's.
+
+    Test: difference at the end of the diversity of a prompt's pictures, of the share without a near-duplicate and, on
+    the tiny scale, of the gold score variety: above 0.
+    """
+    guard, flow, base = "sd3_guard_pickscore", "sd3_flow_pickscore", "sd3_base"
+    parts = [gain(evidence, guard, flow, "picture/diversity", _notable(evidence, base, "picture/diversity"))]
+    parts.append(gain(evidence, flow, guard, "picture/duplicates", Effect(NOTABLE, "our choice of a notable share is")))
+    if "variety" in evidence.study.golds:
+        parts.append(gain(evidence, guard, flow, "gold/variety", _notable(evidence, base, "gold/variety")))
+    return tuple(parts)
+
+
+@claim("C16", "Figure 6 (arXiv)")
+def stripes_are_absent(evidence: Evidence) -> tuple[Part, ...]:
+    """DanceGRPO's pictures have stripes, and those of GRPO-Guard on DanceGRPO have none.
+
+    Test: strongest frequency over its neighbourhood at the end, per task: DanceGRPO above the base model, GRPO-Guard
+    above it by no more than a tenth of the base model's value.
+    """
+    key, base = "picture/stripes", "flux_base"
+    effect = _notable(evidence, base, key)
+    band = Band(-float("inf"), effect.size, "a tenth of the base model's own value, our choice")
+    return tuple(
+        part
+        for task in ("geneval", "text")
+        for part in (
+            gain(evidence, f"flux_dance_{task}", base, key, effect),
+            no_loss(evidence, f"flux_guard_{task}", base, key, band),
+        )
+    )
+
+
+def _notable(evidence: Evidence, base: str, key: str) -> Effect:
+    found = final(evidence.study, base, key)
+    return Effect(NOTABLE * found.value if found else NOTABLE, "a tenth of the base model's value, our choice, is")
