@@ -14,7 +14,6 @@ import pandas as pd
 from bench import ledger, seals
 from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row
 from bench.protocols import PROTOCOLS
-from bench.record import METRIC_FILES
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
 from paper_tables.comparable import check_settings, check_weights, common, label
@@ -166,8 +165,8 @@ def _check_record(run: ledger.Run) -> None:
 
 def _check_seals(run: ledger.Run) -> None:
     """Whether the numbers that are shown are those that were written."""
-    for name in ("run.json", *METRIC_FILES):
-        seals.check(run.path, run.path / name)
+    for path in run.record:
+        seals.check(run.path, path)
 
 
 def _order(run: ledger.Run) -> tuple[int, str, int]:
