@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import base_row
 from paper_tables.statistics.outcomes import difference
-from paper_tables.table1 import BACKBONES
 
 # (direction of the proxy, direction of the gold average) of a change from the base model; 0 where the interval
 # includes no change.
@@ -53,8 +53,14 @@ def signed(change: Interval | None, decimals: int = 2) -> str:
     """"+0.08 [+0.02, +0.14]", with a real minus sign; "not measured" where there is none."""
     if change is None:
         return "not measured"
-    value, low, high = (f"{number:+.{decimals}f}" for number in (change.value, change.low, change.high))
-    return f"{value} [{low}, {high}]".replace("-", "−")
+    value, low, high = (_number(number, decimals) for number in (change.value, change.low, change.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float, decimals: int) -> str:
+    """With its sign, and none where it rounds to zero."""
+    shown = f"{value:+.{decimals}f}"
+    return shown[1:] if float(shown) == 0 else shown.replace("-", "−")
 
 
 def findings(study: Study) -> list[Finding]:
@@ -64,6 +70,18 @@ def findings(study: Study) -> list[Finding]:
 
 
 def _finding(study: Study, info: dict[str, str]) -> Finding:
-    row, base = info["row"], f"{info['backbone']}_base"
-    proxy, gold = (difference(study, row, base, key) for key in ("proxy", "gold/average"))
+    row, base = info["row"], base_row(study, info["row"])
+    keys = (f"proxy/{info['task']}", "gold/average")
+    proxy, gold = (difference(study, row, base, key) if base else None for key in keys)
     return Finding(row, info["method"], info["backbone"], info["task"], proxy, gold)
+
+
+def lead(found: list[Finding], backbones: dict[str, str]) -> str:
+    """The answer in two sentences: for whom they parted, and what became of the others."""
+    parted = [each for each in found if each.verdict == PARTED]
+    names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
+    rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"
+    first = f"They parted in {len(parted)} of {rows}: {names}." if parted else f"In none of {rows} can that be said."
+    others = Counter(each.verdict for each in found if each.verdict != PARTED)
+    rest = "; ".join(f"{verdict} in {count}" for verdict, count in others.most_common())
+    return f"{first} Of the others: {rest}." if parted and rest else f"{first} {rest.capitalize()}." if rest else first

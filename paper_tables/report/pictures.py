@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from paper_tables.frame import Study
 
 # A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
 SIDE = 128
+MEMBER = 0  # of the prompt's group, as bench.strips keeps it
 
 
 def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
@@ -33,38 +33,30 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
     if not pictures:
         return None
     updates = sorted({picture.update for picture in pictures})
-    prompts = list(dict.fromkeys(picture.prompt_id for picture in pictures))
+    prompts = {picture.prompt_id: picture.prompt for picture in pictures}
+    rows = list(prompts)
     side = min(SIDE, pictures[0].image.width)
     sheet = Image.new("RGB", (side * len(updates), side * len(prompts)), "white")
     for picture in pictures:
-        place = (side * updates.index(picture.update), side * prompts.index(picture.prompt_id))
+        place = (side * updates.index(picture.update), side * rows.index(picture.prompt_id))
         sheet.paste(picture.image.convert("RGB").resize((side, side)), place)
     info = run.info
     name = f"{info['row']}-seed{info['seed']}.png"
     sheet.save(folder / name, optimize=True)
-    words, scores = _scores(run, prompts, updates, pictures[0].member)
-    shown = [{"id": prompt, "text": words.get(prompt, prompt)} for prompt in prompts]
+    shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
-    return identity | {"file": name, "side": side, "updates": updates, "prompts": shown, "scores": scores}
+    return identity | {"file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
 
 
-def _scores(
-    run: ledger.Run, prompts: list[str], updates: list[int], member: int
-) -> tuple[dict[str, str], list[list[dict[str, float]]]]:
-    """Words of the prompts, and the scores [prompt][update] of their pictures of that member."""
+def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
+    """[prompt][update] the scores of each picture; of its prompt's set where a scorer judges that."""
     frame = run.scores()
     frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
-    frame = frame[frame["seed"].isna() | (frame["seed"] == member)]
-    words = frame.drop_duplicates("prompt_id").set_index("prompt_id")["prompt"].to_dict()
+    frame = frame[frame["seed"].isna() | (frame["seed"] == MEMBER)]
     found = {key: _by_scorer(part) for key, part in frame.groupby(["prompt_id", "update"])}
-    return words, [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
+    return [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
 
 
 def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
     return {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
 
-
-def groups(strips: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """The backbones and tasks of which there are pictures, in the order of the runs."""
-    trained = [(strip["backbone"], strip["task"]) for strip in strips if strip["task"]]
-    return [{"backbone": backbone, "task": task} for backbone, task in dict.fromkeys(trained)]
