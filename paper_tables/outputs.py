@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from bench.experiments import TABLE1, TABLE2
 from paper_tables import gradient, log_ratio
+from paper_tables.beside import printed, tables
+from paper_tables.comparisons import differences, wins_table
 from paper_tables.figure1 import figure1
 from paper_tables.figure2 import figure2
 from paper_tables.figure3 import figure3
@@ -16,7 +18,7 @@ from paper_tables.figure7 import figure7
 from paper_tables.frame import PAIR_ORDER, Pair, Study, curves, diagnostics, find_pair, seed_mean
 from paper_tables.style import save
 from paper_tables.table import Table, to_csv, to_latex, to_markdown
-from paper_tables.table1 import extra, tables
+from paper_tables.table1 import extra, measured
 
 FIGURES = ("figure1", "figure2", "figure3", "figure7")
 
@@ -26,11 +28,12 @@ def write_all(study: Study, out: Path) -> None:
 
     A figure whose runs are not there is left out with a sentence, and its file of an earlier call is removed.
     """
-    paths = write_table(tables(study), out)
-    for name in (*FIGURES, "extra."):
+    for name in (*FIGURES, "extra.", "differences.", "wins."):
         for old in out.glob(f"{name}*"):
             old.unlink()
-    paths += write_extra(extra(study), out)
+    paths = write_table1(study, out)
+    for stem, found in (("wins", wins_table(study)), ("differences", differences(study)), ("extra", extra(study))):
+        paths += write_table(found, stem, out)
     pair = find_pair(study)
     drawn = write_curves(study, pair, out)
     drawn += write_diagnostics(study, pair, out) if pair else _no_pair()
@@ -39,29 +42,32 @@ def write_all(study: Study, out: Path) -> None:
         print(f"  {path}")
 
 
-def write_table(found: tuple[Table, ...], out: Path) -> list[Path]:
-    """table1.md and table1.tex with all tables, table1.csv with ours, table1_printed.csv with a second."""
+def write_table1(study: Study, out: Path) -> list[Path]:
+    """table1.md and table1.tex, ours and the printed table; table1.csv and table1_printed.csv, each alone."""
+    found = tables(study)
     markdown = "\n".join(map(to_markdown, found))
     files = {
         "table1.md": markdown,
         "table1.tex": "\n".join(map(to_latex, found)),
-        "table1.csv": to_csv(found[0]),
+        "table1.csv": to_csv(measured(study)),
+        "table1_printed.csv": to_csv(printed()),
     }
-    if len(found) > 1:
-        files["table1_printed.csv"] = to_csv(found[1])
-    for name, content in files.items():
-        (out / name).write_text(content, encoding="utf-8", newline="\n")
     print(markdown)
-    return [out / name for name in files]
+    return _write_files(files, out)
 
 
-def write_extra(found: Table | None, out: Path) -> list[Path]:
-    """extra.md and extra.csv, and the table on the terminal; nothing where none of its rows has been run."""
-    files = {"extra.md": to_markdown(found), "extra.csv": to_csv(found)} if found else {}
+def write_table(found: Table | None, stem: str, out: Path) -> list[Path]:
+    """`stem`.md, .tex and .csv, and the table on the terminal; nothing where there is no such table."""
+    if found is None:
+        return []
+    print(to_markdown(found))
+    files = {".md": to_markdown(found), ".tex": to_latex(found), ".csv": to_csv(found)}
+    return _write_files({stem + suffix: content for suffix, content in files.items()}, out)
+
+
+def _write_files(files: dict[str, str], out: Path) -> list[Path]:
     for name, content in files.items():
         (out / name).write_text(content, encoding="utf-8", newline="\n")
-    if found:
-        print(files["extra.md"])
     return [out / name for name in files]
 
 

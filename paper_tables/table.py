@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 
 import pandas as pd
 
+from paper_tables.statistics.bootstrap import Interval
+
 DASH = "—"
+MARK = "†"
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -16,7 +20,9 @@ _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "[": "{[}",  # a bare bracket after \\ would be read as its optional argument
     "]": "{]}",
     DASH: "---",
+    MARK: r"\textdagger{}",
 }
+SHRUNK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Cell:
         n: number of scores in it (of runs, for an Average).
         missing: number of scores that could not be obtained and were left out.
         definitions: hashes of the judge's definition, one if all scores in it are of one kind.
+        low, high: ends of its interval; None where it has none.
+        strong: whether it stands out, as a row's own proxy does.
     """
 
     value: float | str | None
@@ -38,6 +46,9 @@ class Cell:
     n: int = 0
     missing: int = 0
     definitions: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    strong: bool = False
 
 
 EMPTY = Cell(None, DASH)
@@ -78,9 +89,18 @@ def number(value: float, decimals: int, *, runs: tuple[str, ...] = (), n: int = 
     return Cell(value, f"{value:.{decimals}f}" + ("*" if missing else ""), runs, n, missing)
 
 
+def with_ends(cell: Cell, found: Interval | None, decimals: int) -> Cell:
+    """The cell with an interval in brackets: "0.97 [0.94, 1.00]"; as it was where nothing can be said."""
+    if found is None or not isfinite(found.low + found.high):
+        return cell
+    ends = found.display(decimals).partition(" ")[2]
+    return replace(cell, display=f"{cell.display} {ends}", low=found.low, high=found.high)
+
+
 def to_markdown(table: Table) -> str:
     """GitHub-flavoured Markdown: title, table, notes."""
-    frame = pd.DataFrame([[cell.display for cell in row] for row in table.rows], columns=list(table.heads))
+    shown = [[f"**{cell.display}**" if cell.strong else cell.display for cell in row] for row in table.rows]
+    frame = pd.DataFrame(shown, columns=list(table.heads))
     align = ("left",) + ("right",) * (len(table.heads) - 1)
     body = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
     notes = [f"- {note}" for note in table.notes]
@@ -88,12 +108,15 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line per row: unrounded values, then for every number its n, missing scores, definition and run ids."""
+    """One line per row: unrounded values, then every number's interval, n, missing scores, definition and run ids."""
     frame = pd.DataFrame({"row": table.keys})
     for index, head in enumerate(table.heads):
         frame[head] = pd.Series([row[index].value for row in table.rows], dtype=object)
     for index, head in enumerate(table.heads):
         cells = [row[index] for row in table.rows]
+        if any(cell.low is not None for cell in cells):
+            frame[f"{head} low"] = [cell.low for cell in cells]
+            frame[f"{head} high"] = [cell.high for cell in cells]
         if any(cell.runs for cell in cells):
             frame[f"{head} n"] = [cell.n for cell in cells]
             frame[f"{head} missing"] = [cell.missing for cell in cells]
@@ -103,8 +126,8 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A `table*` float; its document needs \\usepackage{booktabs}."""
-    lines = ["\\begin{table*}", "\\centering", "\\small", f"\\caption{{{escape(table.title)}}}"]
+    """A `table*` float, shrunk to the text's width; its document needs \\usepackage{booktabs,graphicx}."""
+    lines = ["\\begin{table*}", "\\centering", "\\small", f"\\caption{{{escape(table.title)}}}", SHRUNK]
     lines += [
         f"\\begin{{tabular}}{{l{'r' * (len(table.heads) - 1)}}}",
         "\\toprule",
@@ -113,8 +136,8 @@ def to_latex(table: Table) -> str:
     ]
     for index, row in enumerate(table.rows):
         lines += ["\\midrule"] if index in table.rules else []
-        lines.append(_line(tuple(cell.display for cell in row)))
-    lines += ["\\bottomrule", "\\end{tabular}"]
+        lines.append(_line(tuple(cell.display for cell in row), tuple(cell.strong for cell in row)))
+    lines += ["\\bottomrule", "\\end{tabular}}"]
     lines += [f"\\par\\footnotesize {escape(note)}" for note in table.notes]
     return "\n".join([*lines, "\\end{table*}", ""])
 
@@ -124,5 +147,7 @@ def escape(words: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in words)
 
 
-def _line(displays: tuple[str, ...]) -> str:
-    return " & ".join(map(escape, displays)) + r" \\"
+def _line(displays: tuple[str, ...], strong: tuple[bool, ...] = ()) -> str:
+    bold = strong or (False,) * len(displays)
+    cells = [rf"\textbf{{{escape(d)}}}" if b else escape(d) for d, b in zip(displays, bold, strict=True)]
+    return " & ".join(cells) + r" \\"

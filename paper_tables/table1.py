@@ -1,4 +1,4 @@
-"""Table 1: every row's proxy and gold scores after training, ours and the printed ones."""
+"""Table 1 as measured: every row's proxy and gold scores after training, with intervals."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.experiments import EXTRA, PROXIES, TABLE1, Row
-from paper_tables import published
 from paper_tables.frame import Study, curves
-from paper_tables.table import EMPTY, Cell, Table, number, text
+from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.outcomes import final
+from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
 
 LEGEND = (
-    "In brackets: the proxy that the row was trained on. A cell is the mean over seeds. "
+    "In bold: the proxy that the row was trained on. A cell is the mean over seeds. "
     "Average: mean over the gold scores of score / score of the base model of the same backbone and seed."
 )
 RELEASED = (
     "Each row in its method's own published configuration (bench/protocols.py), so that a difference between two rows "
     "may also be one of learning rate, KL, schedule or group size."
-)
-NOT_COMPARABLE = (
-    "This table's scores and the measured ones are on different scales: other models, tasks and judges. "
-    "Compare the direction of a difference between rows, never a number with a number."
 )
 UNJUDGED = Cell(None, "not judged")  # yet
 BACKBONES = {
@@ -71,15 +68,6 @@ COLUMNS = {
 }
 
 
-def tables(study: Study) -> tuple[Table, ...]:
-    """Ours and the printed table: one table side by side at the paper's scale, else two below each other."""
-    ours = measured(study)
-    if study.scale == "paper":
-        return (beside(ours, printed()),)
-    theirs = printed()
-    return ours, replace(theirs, notes=(NOT_COMPARABLE, *theirs.notes))
-
-
 def measured(study: Study) -> Table:
     """Table 1 from the last evaluation of each finished run; a cell is the mean over seeds."""
     return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
@@ -103,35 +91,14 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
         name = row.method if row.recipe else BACKBONES[study.scale][row.backbone]
-        lines.append((text(name), _step(row, runs), *(_cell(row, column, runs) for column in columns)))
-    return _table(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
+        lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
+    return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
 
 
-def printed() -> Table:
-    """Table 1 as the paper prints it."""
-    frame = published.table1()
-    lines = []
-    for row in TABLE1.values():
-        step = number(row.paper_updates, 0) if row.recipe else EMPTY
-        cells = (_printed_cell(row, column, frame) for column in COLUMNS["paper"])
-        lines.append((text(row.method), step, *cells))
-    return _table("Table 1, paper scale, as printed", TABLE1, COLUMNS["paper"], lines, _printed_notes(frame))
-
-
-def beside(ours: Table, theirs: Table) -> Table:
-    """Two tables of the same rows and columns as one, every printed score right of the measured one."""
-    heads = [*ours.heads[:2], *(f"{head}{tail}" for head in ours.heads[2:] for tail in ("", " printed"))]
-    rows = []
-    for our_row, their_row in zip(ours.rows, theirs.rows, strict=True):
-        scores = zip(our_row[2:], their_row[2:], strict=True)
-        rows.append((*our_row[:2], *(cell for pair in scores for cell in pair)))
-    title = f"{ours.title} and printed"
-    return Table(title, tuple(heads), ours.keys, tuple(rows), ours.rules, ours.notes + theirs.notes)
-
-
-def _table(
+def in_columns(
     title: str, rows: dict[str, Row], columns: tuple[Column, ...], lines: list[tuple[Cell, ...]], notes: list[str]
 ) -> Table:
+    """Method, step and scores of `rows`, a rule above every further base model."""
     heads = ("Method", "Step", *(column.head for column in columns))
     rules = frozenset(i for i, row in enumerate(rows.values()) if i and not row.recipe)
     return Table(title, heads, tuple(rows), tuple(lines), rules, tuple(notes))
@@ -142,8 +109,8 @@ def _step(row: Row, runs: pd.DataFrame) -> Cell:
     return EMPTY if runs.empty or not row.recipe else number(int(runs["update"].max()), 0)
 
 
-def _cell(row: Row, column: Column, runs: pd.DataFrame) -> Cell:
-    """Mean over the seeds that have the score."""
+def _cell(study: Study, row: Row, column: Column, runs: pd.DataFrame) -> Cell:
+    """Mean over the seeds that have the score, and its interval over the same seeds."""
     scored = runs[runs[column.key].notna()]
     counts = column.key != "gold/average"
     missing = int(runs[f"{column.key}_missing"].fillna(0).sum()) if counts else 0
@@ -155,17 +122,15 @@ def _cell(row: Row, column: Column, runs: pd.DataFrame) -> Cell:
     value = float(scored[column.key].mean())
     cell = number(value, column.decimals, runs=tuple(scored["run_id"]), n=n, missing=missing)
     definitions = tuple(sorted({each for each in scored[f"{column.key}_definition"] if each})) if counts else ()
-    return _bracket(replace(cell, definitions=definitions), row, column)
+    found = final(study, row.name, column.key)
+    same = found is not None and found.seeds == len(scored)
+    cell = with_ends(replace(cell, definitions=definitions), found if same else None, column.decimals)
+    return own_proxy(cell, row, column)
 
 
-def _printed_cell(row: Row, column: Column, frame: pd.DataFrame) -> Cell:
-    value = float(frame[column.printed][row.name])
-    return EMPTY if pd.isna(value) else _bracket(number(value, column.decimals), row, column)
-
-
-def _bracket(cell: Cell, row: Row, column: Column) -> Cell:
-    trained_on = column.key == f"proxy/{row.task}"
-    return replace(cell, display=f"[{cell.display}]") if trained_on else cell
+def own_proxy(cell: Cell, row: Row, column: Column) -> Cell:
+    """The cell, standing out where it is the proxy that the row was trained on."""
+    return replace(cell, strong=column.key == f"proxy/{row.task}" and cell.value is not None)
 
 
 def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]:
@@ -175,6 +140,7 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     notes = [
         LEGEND,
         *([RELEASED] if study.protocol == "released" else []),
+        intervals(len(every)),
         f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
@@ -183,6 +149,13 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
     return notes + _base_notes(study, frame) + _unjudged_notes(frame) + _missing_notes(study, frame)
+
+
+def intervals(seeds: int) -> str:
+    """What brackets hold, and how often such intervals held the truth where it was known."""
+    held = f"in simulated studies with as many seeds such intervals held the truth in {coverage_at(seeds):.1%} or more"
+    over = "prompts alone, of this one seed" if seeds == 1 else f"prompts and {seeds} seeds"
+    return f"In brackets: 95 % intervals over {over}; {held} (paper_tables/statistics)."
 
 
 def _unjudged(column: Column, runs: pd.DataFrame) -> bool:
@@ -226,15 +199,3 @@ def _missing_notes(study: Study, frame: pd.DataFrame) -> list[str]:
             if run[f"{key}_missing"] > 0:
                 found.append(f"{run[f'{key}_missing']:.0f} of {key} in {run['row']} seed {run['seed']}")
     return [f"* Scores that could not be obtained, left out of the mean: {'; '.join(found)}."] if found else []
-
-
-def _printed_notes(frame: pd.DataFrame) -> list[str]:
-    wrong = published.contradictions(frame)
-    named = [
-        f"row {r['row']} ({r['backbone']}, {r['method']}, {r['proxy_task']}) "
-        f"prints {r['average_printed']:.2f} and recomputes to {r['recomputed']:.2f}"
-        for _, r in wrong.iterrows()
-    ]
-    agreeing = f"agrees to two decimals in {len(frame) - len(wrong)} of {len(frame)} rows"
-    recomputed = f"The printed Average, recomputed from the printed gold scores, {agreeing}; {'; '.join(named)}."
-    return [f"Printed scores: {published.SOURCE}.", recomputed]

@@ -1,0 +1,78 @@
+"""Two tables beside Table 1: how often a row beats its base model, and GRPO-Guard less its base method."""
+
+from __future__ import annotations
+
+from bench.experiments import ROWS, TABLE1, Row
+from paper_tables.frame import GUARD, Study
+from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.outcomes import difference, wins
+from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
+from paper_tables.table1 import COLUMNS, Column, intervals
+
+PAIRS = tuple(
+    (guard, base)
+    for guard in TABLE1.values()
+    for base in TABLE1.values()
+    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
+)
+WINS = (
+    "Share of (prompt, seed) pairs in which the row's pictures score above the base model's, ties as half; all up and "
+    "all down: every gold score higher, lower (arXiv 2605.13155). Unlike the Average it hangs on no score's zero."
+)
+PAIRED = (
+    "GRPO-Guard less its base method, paired by prompt and seed: the same prompts, the same noise. In bold: the proxy "
+    "that both were trained on."
+)
+
+
+def wins_table(study: Study) -> Table | None:
+    """How often every row beats its base model, gold score by gold score and in all at once; None without scores."""
+    golds = [column for column in COLUMNS[study.scale] if column.key in {f"gold/{gold}" for gold in study.golds}]
+    keys, rows = [], []
+    for row in _trained(study):
+        found = wins(study, row.name)
+        if found is not None:
+            each = [found.of[column.key.removeprefix("gold/")] for column in golds]
+            cells = (_share(study, row, share) for share in (*each, found.all_up, found.all_down))
+            keys.append(row.name)
+            rows.append((text(f"{row.method}, {row.backbone} {row.task}"), *cells))
+    heads = ("Against the base model", *(f"{column.head} wins" for column in golds), "all up", "all down")
+    notes = (WINS, intervals(_seeds(study)))
+    title = f"Wins against the base model, {study.scale} scale, measured"
+    return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
+
+
+def differences(study: Study) -> Table | None:
+    """GRPO-Guard less its base method, pair by pair, in Table 1's columns; None without a pair that has scores."""
+    columns, keys, rows = COLUMNS[study.scale], [], []
+    for guard, base in PAIRS:
+        cells = [_difference(study, guard, base, column) for column in columns]
+        if any(cell.value is not None for cell in cells):
+            keys.append(guard.name)
+            rows.append((text(f"{base.method}, {guard.backbone} {guard.task}"), *cells))
+    heads = ("GRPO-Guard less", *(column.head for column in columns))
+    notes = (PAIRED, intervals(_seeds(study)))
+    title = f"GRPO-Guard less its base method, {study.scale} scale, measured"
+    return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
+
+
+def _trained(study: Study) -> list[Row]:
+    return [row for row in ROWS.values() if row.recipe and study.of([row])]
+
+
+def _seeds(study: Study) -> int:
+    return len({run.info["seed"] for run in study.runs})
+
+
+def _share(study: Study, row: Row, share: Interval) -> Cell:
+    runs = tuple(run.info["run_id"] for run in study.of([row]))
+    return with_ends(number(share.value, 2, runs=runs, n=share.prompts * share.seeds), share, 2)
+
+
+def _difference(study: Study, guard: Row, base: Row, column: Column) -> Cell:
+    found = difference(study, guard.name, base.name, column.key)
+    if found is None:
+        return EMPTY
+    runs = tuple(run.info["run_id"] for run in study.of([guard, base]))
+    cell = number(found.value, column.decimals, runs=runs, n=found.prompts * found.seeds)
+    return Cell(**vars(with_ends(cell, found, column.decimals)) | {"strong": column.key == f"proxy/{guard.task}"})
