@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from paper_tables import claims, comparisons, table1
+from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
 from paper_tables.claims.verdict import RULES, VERDICTS
 from paper_tables.frame import Study
@@ -17,6 +17,7 @@ from paper_tables.report.answer import Finding, signed
 from paper_tables.report.inks import inks
 from paper_tables.report.points import ALL, AXES, records
 from paper_tables.statistics.coverage import coverage_at
+from paper_tables.table import Table
 
 SECTIONS = (
     ("answer", "Curves"),
@@ -123,10 +124,13 @@ def _trust(seeds: int) -> str:
     return f"One seed: intervals are over prompts alone and say nothing of another training run. {held}"
 
 
-def _tables(study: Study) -> list[Any]:
-    ours, *printed = table1.tables(study)
-    beside = (table1.extra(study), comparisons.differences(study), comparisons.wins_table(study))
-    return [each for each in (ours, *beside, *printed) if each is not None]
+def _tables(study: Study) -> list[tuple[str, Table]]:
+    """Each table and the name of its files: ours and the printed one, then what stands beside Table 1."""
+    ours, *printed = beside.tables(study)
+    others = (("differences", comparisons.differences(study)), ("wins", comparisons.wins_table(study)),
+              ("extra", table1.extra(study)))  # fmt: skip
+    found = [("table1", ours), *((stem, each) for stem, each in others if each)]
+    return found + [("table1_printed", each) for each in printed]
 
 
 def _claims(study: Study, places: dict[str, str]) -> dict[str, Any]:
