@@ -10,6 +10,7 @@ import pandas as pd
 import vl_convert
 
 from paper_tables.report.inks import inks
+from paper_tables.report.points import AXES
 
 PRINT_WIDTH, HEIGHT = 340, 150  # pixels; the page stretches a chart to its column
 # What the page's own style uses, so that a chart reads as part of the text.
@@ -23,40 +24,41 @@ THEMES = {
 }
 # A point's words, shown when it is pointed at; the page fills them in.
 WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "hacking")
+BAND = 0.14  # our choice: three bands on each other still let the grid through
 Look = dict[str, Any]
 
 
-def curve(points: Any, rules: Any, marked: Any, look: Look, title: str | None = None) -> alt.LayerChart:
-    """y against x, a line per curve with its interval as a band, its markers, and one marked point.
+def curve(points: Any, base_model: Any, look: Look, titles: tuple[str, str | None], band: float = BAND) -> alt.LayerChart:
+    """y against x, a line per curve with its interval as a band, its markers, and rings around marked points.
 
     Args:
-        points: data with x, y, low, high, curve, order and WORDS, and what `look` names.
-        rules: data with y; horizontal lines.
-        marked: data with x, y and ink.
+        points: data with x, y, low, high, curve, order, marked (0 or 1) and WORDS, and what `look` names.
+        base_model: data with y, where the base model is; a horizontal line.
         look: the channels color, strokeDash and shape.
-        title: of the y axis.
+        titles: of the x and of the y axis.
+        band: how opaque an interval is.
     """
-    x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, grid=False, title="x"))
-    y = alt.Y("y:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, minExtent=36, title=title))
+    x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, grid=False, title=titles[0]))
+    y = alt.Y("y:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, minExtent=36, title=titles[1]))
     base, each = alt.Chart(points), {"detail": "curve:N"}
     color, dash, shape = look["color"], look["strokeDash"], look["shape"]
     drawn = (
-        alt.Chart(rules).mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(y="y:Q"),
-        base.mark_area(opacity=0.14).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **each),
+        alt.Chart(base_model).mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(y="y:Q"),
+        base.mark_area(opacity=band).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **each),
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=color, strokeDash=dash, order="order:Q", **each),
         base.mark_point(filled=True, opacity=1, size=34).encode(x=x, y=y, color=color, shape=shape),
         base.mark_point(filled=True, opacity=0, size=360).encode(x=x, y=y, tooltip=[f"{word}:N" for word in WORDS]),
-        alt.Chart(marked).mark_point(size=230, strokeWidth=2.5).encode(x=x, y=y, color=alt.Color("ink:N", scale=None)),
+        base.mark_point(size=230, strokeWidth=2.5).encode(x=x, y=y, color=color, opacity=alt.Opacity("marked:Q", scale=None)),
     )
     return alt.layer(*drawn)
 
 
 def template() -> dict[str, Any]:
     """`curve` as the page takes it: data sets by name, and each point's own ink, dash and shape."""
-    data = (alt.Data(name=name) for name in ("points", "rules", "marked"))
+    data = (alt.Data(name=name) for name in ("points", "base_model"))
     raw = {"color": alt.Color("ink:N", scale=None), "strokeDash": alt.StrokeDash("dash:N", scale=None),
            "shape": alt.Shape("shape:N", scale=None)}  # fmt: skip
-    made: dict[str, Any] = curve(*data, raw).to_dict(validate=False)
+    made: dict[str, Any] = curve(*data, raw, ("x", None)).to_dict(validate=False)
     return {key: made[key] for key in ("layer",)}
 
 
@@ -81,7 +83,7 @@ def _legend(methods: list[str]) -> Look:
 
     def scale(name: str) -> dict[str, Any]:
         values = [found[method][name] or [1, 0] for method in methods]
-        return {"scale": alt.Scale(domain=methods, range=values), "title": None}
+        return {"scale": alt.Scale(domain=methods, range=values), "legend": alt.Legend(title=None, symbolOpacity=1)}
 
     named = {"color": (alt.Color, "light"), "strokeDash": (alt.StrokeDash, "dash"), "shape": (alt.Shape, "shape")}
     return {channel: make("method:N", **scale(name)) for channel, (make, name) in named.items()}
@@ -91,8 +93,9 @@ def _filled(panel: pd.DataFrame, y: str, title: str, look: Look) -> alt.LayerCha
     """`curve` with its data in it, on paper."""
     columns = {"update": "x", y: "y", f"{y}_low": "low", f"{y}_high": "high", "row": "curve"}
     lines = panel[panel[y].notna()].rename(columns=columns)[[*columns.values(), "method"]]
-    points = lines.assign(order=lines["x"]).to_dict("records")
-    rules = [{"y": 1}] if y == "gold" else []
-    data = (alt.Data(values=values) for values in (points, rules, []))
-    made = curve(*data, look, title).properties(width=PRINT_WIDTH, height=HEIGHT)
-    return made.encode(x=alt.X("x:Q", title="optimizer updates"))
+    points = lines.assign(order=lines["x"], marked=0).to_dict("records")
+    before = [{"y": float(lines.loc[lines["x"] == lines["x"].min(), "y"].mean())}]
+    data = (alt.Data(values=values) for values in (points, before))
+    band = min(BAND, 2 * BAND / lines["curve"].nunique())  # many bands on each other hide the lines
+    made = curve(*data, look, (AXES["update"], title), band)
+    return made.properties(width=PRINT_WIDTH, height=HEIGHT)

@@ -14,7 +14,7 @@ from paper_tables.claims.verdict import RULES, VERDICTS
 from paper_tables.frame import Study
 from paper_tables.report import answer, charts, provenance
 from paper_tables.report.answer import Finding, signed
-from paper_tables.report.inks import inks
+from paper_tables.report.inks import INKS, inks
 from paper_tables.report.points import ALL, AXES, records
 from paper_tables.statistics.coverage import coverage_at
 from paper_tables.table import Table
@@ -29,7 +29,7 @@ SECTIONS = (
 )
 READING = (
     "Parted: the interval of the proxy's change since the base model lies above 0, that of the gold average's below. "
-    "Unclear: both hold 0."
+    "Unclear: both hold 0. Bands are intervals of the change since the base model."
 )
 # Method rows that are drawn without being asked for; the ablation's come when they are ticked.
 MAIN = ("FlowGRPO", "DanceGRPO", "TempFlowGRPO", "GRPO-Guard")
@@ -54,7 +54,7 @@ def context(study: Study, found: pd.DataFrame, strips: list[dict[str, Any]], fig
     """
     backbones = table1.BACKBONES[study.scale]
     findings = answer.findings(study)
-    methods = list(dict.fromkeys(each.method for each in findings))
+    methods = sorted({each.method for each in findings}, key=_place)
     seeds = sorted({int(run.info["seed"]) for run in study.runs})
     rows = provenance.by_row(study)
     places = {row["name"]: row["anchor"] for row in rows}
@@ -68,7 +68,7 @@ def context(study: Study, found: pd.DataFrame, strips: list[dict[str, Any]], fig
         "seed_list": seeds if len(seeds) > 1 else [],
         "sections": SECTIONS,
         "lead": answer.lead(findings, backbones),
-        "reading": f"{READING} {_trust(len(seeds))}",
+        "reading": f"{READING} {_trust(len(seeds))}".replace(" %", "\u00a0%"),
         "axes": AXES,
         "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
         "tasks": list(dict.fromkeys(each.task for each in findings)),
@@ -116,9 +116,15 @@ def panels(findings: list[Finding], backbones: dict[str, str]) -> list[dict[str,
     return made
 
 
+def _place(method: str) -> tuple[int, str]:
+    """Known methods first, in the order of their inks."""
+    known = list(INKS)
+    return (known.index(method) if method in known else len(known), method)
+
+
 def _trust(seeds: int) -> str:
     """Over what the intervals are, and how often such intervals hold the truth."""
-    held = f"Of such 95 % intervals {100 * coverage_at(seeds):.0f} % or more held the truth in simulated studies."
+    held = f"In simulated studies {100 * coverage_at(seeds):.0f} % or more of such 95 % intervals held the truth."
     if seeds > 1:
         return f"Intervals are over prompts and {seeds} seeds. {held}"
     return f"One seed: intervals are over prompts alone and say nothing of another training run. {held}"

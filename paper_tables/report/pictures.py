@@ -9,7 +9,9 @@ import pandas as pd
 from PIL import Image
 
 from bench import ledger
+from bench.experiments import PROXIES
 from paper_tables.frame import Study
+from paper_tables.report.provenance import anchor
 
 # A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
 SIDE = 128
@@ -20,7 +22,7 @@ def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
     """Write a strip per run that kept pictures into `folder`; what the page needs to know of each.
 
     Returns:
-        Per run: row, method, backbone, task, seed, file, side (pixels), updates, prompts ({"id", "text"}), and
+        Per run: row, method, backbone, task, seed, place, file, side (pixels), updates, prompts ({"id", "text"}), and
         scores[prompt][update], a scorer's name to the score of that picture, or of its prompt's set of pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,7 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
     sheet.save(folder / name, optimize=True)
     shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
-    return identity | {"file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
+    return identity | {"place": anchor(info["row"]), "file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
 
 
 def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
@@ -58,5 +60,7 @@ def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[lis
 
 
 def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
-    return {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
+    """Proxies first, then the others by name."""
+    found = {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
+    return dict(sorted(found.items(), key=lambda each: (each[0] not in PROXIES, each[0])))
 

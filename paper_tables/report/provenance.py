@@ -20,12 +20,6 @@ def anchor(row: str) -> str:
     return "runs-" + re.sub(r"[^A-Za-z0-9.-]", "-", row)
 
 
-def anchor_of_run(run_id: str, study: Study) -> str:
-    """The place of the run that is called `run_id`; the whole section's where there is none."""
-    rows = {run.info["run_id"]: run.info["row"] for run in study.runs}
-    return anchor(rows[run_id]) if run_id in rows else "provenance"
-
-
 def by_row(study: Study) -> list[dict[str, Any]]:
     """Per row its runs, each with what was asked, with what it was made, and where."""
     parts = groupby(study.runs, key=lambda run: str(run.info["row"]))
@@ -33,7 +27,9 @@ def by_row(study: Study) -> list[dict[str, Any]]:
 
 
 def _row(name: str, runs: list[ledger.Run]) -> dict[str, Any]:
-    return {"name": name, "method": runs[0].info["method"], "anchor": anchor(name), "runs": [_run(run) for run in runs]}
+    info = runs[0].info
+    method = info["method"] if info["task"] else "base model"
+    return {"name": name, "method": method, "anchor": anchor(name), "runs": [_run(run) for run in runs]}
 
 
 def _run(run: ledger.Run) -> dict[str, Any]:

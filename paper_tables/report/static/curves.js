@@ -16,7 +16,7 @@
   const boxes = (name) => [...filters.querySelectorAll(`[name=${name}]`)];
   const ticked = (name) => new Set(boxes(name).filter((box) => box.checked).map((box) => box.value));
   const state = () => ({
-    x: filters.elements.x.value, seeds: filters.elements.seeds.value,
+    x: filters.elements.x.value, seeds: filters.elements.seeds?.value ?? ALL,
     backbone: ticked("backbone"), task: ticked("task"), method: ticked("method"),
   });
   const keep = () => {
@@ -31,7 +31,7 @@
     if (!location.hash.startsWith("#?")) return;
     const words = new URLSearchParams(location.hash.slice(2));
     choose(filters.elements.x, words.get("x"));
-    choose(filters.elements.seeds, words.get("seeds"));
+    if (filters.elements.seeds) choose(filters.elements.seeds, words.get("seeds"));
     for (const name of ["backbone", "task", "method"]) {
       if (words.has(name)) boxes(name).forEach((box) => { box.checked = words.get(name).split(",").includes(box.value); });
     }
@@ -44,7 +44,7 @@
     x: point[x], y: point[y], order: point.update, curve: `${point.row}/${point.seed}`, ink: ink(point.method),
     low: x === "proxy" ? null : point[`${y}_low`], high: x === "proxy" ? null : point[`${y}_high`],
     dash: data.inks[point.method].dash.length ? data.inks[point.method].dash : [1, 0], shape: data.inks[point.method].shape,
-    method: point.method, seed: seedOf(point), update: point.update, budget: whole(point[x]), proxy: span(point, "proxy"),
+    marked: Number(point === reading()), method: point.method, seed: seedOf(point), update: point.update, budget: whole(point[x]), proxy: span(point, "proxy"),
     "gold average": span(point, "gold"), hacking: point.hacking ?? "not recorded",
   });
 
@@ -62,32 +62,29 @@
       ...data.chart_config, rule: { color: look.rule },
       axis: { ...data.chart_config.axis, labelColor: look.text, titleColor: look.text, gridColor: look.grid, tickColor: look.grid },
     };
-    spec.datasets = { points: [], marked: [], rules: [] };
     return spec;
   };
   const options = () => ({
     renderer: "svg", actions: false, ast: true, tooltip: { theme: theme(), disableDefaultStyle: false },
   });
 
-  const viewOf = async (chart, title, height) => {
-    const made = `${title}/${theme()}/${height}`, old = seen.get(chart);
-    if (old?.made === made) return old.view;
-    const { view } = await vegaEmbed(chart, specOf(title, height), options());
-    old?.view.finalize();
-    seen.set(chart, { view, made });
-    return view;
-  };
+  // A chart that only gets other points keeps its view; another axis or theme makes it anew.
   const show = async (chart, points, asked) => {
     const y = chart.dataset.y, lines = points.filter((point) => point[y] !== null && point[asked.x] !== null);
-    const view = await viewOf(chart, data.axes[asked.x], asked.x === "proxy" ? 220 : 130);
-    view.data("points", lines.map((point) => drawn(point, y, asked.x)));
-    view.data("rules", y === "gold" && lines.length ? [{ y: 1 }] : []);
-    view.data("marked", marked(y, asked.x, lines));
-    await view.runAsync();
-  };
-  const marked = (y, x, lines) => {
-    const point = reading();
-    return point && lines.includes(point) ? [{ x: point[x], y: point[y], ink: ink(point.method) }] : [];
+    const base = lines.filter((point) => point.update === 0).map((point) => point[y]);
+    const sets = {
+      points: lines.map((point) => drawn(point, y, asked.x)),
+      base_model: [{ y: base.length ? base.reduce((sum, value) => sum + value) / base.length : lines[0][y] }],
+    };
+    const height = asked.x === "proxy" ? 240 : 115, made = `${asked.x}/${theme()}`, old = seen.get(chart);
+    if (old?.made === made) {
+      for (const [name, values] of Object.entries(sets)) old.view.data(name, values);
+      await old.view.runAsync();
+      return;
+    }
+    const { view } = await vegaEmbed(chart, { ...specOf(y === "gold" ? data.axes[asked.x] : null, height), datasets: sets }, options());
+    old?.view.finalize();
+    seen.set(chart, { view, made });
   };
 
   // Reading a curve point by point.
@@ -115,7 +112,13 @@
     reader.elements.point.setAttribute("aria-valuetext", point ? `update ${point.update}` : "");
   };
 
-  const draw = async () => {
+  // One drawing at a time; what is asked for meanwhile is drawn once, when that is done.
+  let running = Promise.resolve(), waiting = null;
+  const draw = () => {
+    waiting ??= running.then(() => { waiting = null; running = redraw(); return running; });
+    return waiting;
+  };
+  const redraw = async () => {
     const asked = state(), points = wanted(asked);
     list(points);
     tell();
@@ -125,9 +128,10 @@
       const mine = points.filter((point) => point.backbone === panel.dataset.backbone && point.task === panel.dataset.task);
       panel.hidden = !mine.length;
       for (const part of panel.querySelectorAll("[data-y=proxy]")) part.hidden = asked.x === "proxy";
-      if (panel.hidden) continue;
+      const unrecorded = mine.every((point) => point[asked.x] === null);
+      panel.classList.toggle("unrecorded", unrecorded);
+      if (panel.hidden || unrecorded) continue;
       for (const chart of panel.querySelectorAll(".chart:not([hidden])")) jobs.push(show(chart, mine, asked));
-      panel.classList.toggle("unrecorded", mine.every((point) => point[asked.x] === null));
     }
     await Promise.all(jobs);
     const number = new Set(points.map((point) => `${point.row}/${point.seed}`)).size;
@@ -146,6 +150,7 @@
   });
   addEventListener("hashchange", () => { if (location.hash.startsWith("#?")) { recall(); draw(); } });
   onTheme(draw);
+  document.getElementById("fold").open = !matchMedia("(max-width: 40rem)").matches;
   recall();
   draw();
 })();

@@ -16,8 +16,14 @@
     const before = fields.prompt.value;
     fields.prompt.replaceChildren(...[...promptsOf(group())].map(([id, text]) => make("option", { value: id, textContent: text })));
     if ([...fields.prompt.options].some((option) => option.value === before)) fields.prompt.value = before;
+    else choosePrompt();
     fields.step.max = steps().length - 1;
     fields.step.value = fields.step.max;
+  };
+  // First the first prompt that the trained proxy judges, at the end of training.
+  const choosePrompt = () => {
+    const [strip] = group(), at = strip.scores.findIndex((updates) => strip.task in updates.at(-1));
+    if (at >= 0) fields.prompt.value = strip.prompts[at].id;
   };
 
   // One picture out of its run's strip, by moving the strip behind a window.
@@ -32,23 +38,26 @@
     place.style.backgroundPosition = `${across > 1 ? (100 * column) / (across - 1) : 0}% ${down > 1 ? (100 * row) / (down - 1) : 0}%`;
     return [place, strip.scores[row][column]];
   };
-  const scoresOf = (scores) => make("dl", {}, ...Object.entries(scores).flatMap(([name, value]) => [
-    make("dt", { textContent: data.scorer_words[name] ?? name }), make("dd", { textContent: value.toFixed(2) })]));
+  const scoresOf = (scores, own) => make("dl", {}, ...Object.entries(scores).flatMap(([name, value]) => {
+    const className = name === own ? "own" : "";
+    return [make("dt", { className, textContent: name }), make("dd", { className, textContent: value.toFixed(2) })];
+  }));
   const figure = (strip, update) => {
     const column = strip.updates.indexOf(update);
     const words = `${strip.method} after ${update} updates: ${fields.prompt.selectedOptions[0]?.textContent}`;
     const [place, scores] = windowOn(strip, fields.prompt.value, column, words);
-    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when", textContent: `update ${update}` }), scoresOf(scores)));
+    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when", textContent: `update ${update}` }), scoresOf(scores, strip.task)));
   };
   const line = (strip, update) => {
     const shown = fields.all.checked ? strip.updates : [strip.updates.filter((each) => each <= update).at(-1) ?? strip.updates[0]];
     const strips = make("div", { className: "strip", tabIndex: fields.all.checked ? 0 : -1 }, ...shown.map((each) => figure(strip, each)));
     if (fields.all.checked) { strips.setAttribute("role", "region"); strips.setAttribute("aria-label", `All steps of ${strip.method}`); } else strips.removeAttribute("tabindex");
-    return make("section", {}, make("h3", { textContent: `${strip.method}${data.several_picture_seeds ? `, seed ${strip.seed}` : ""}` }), strips);
+    const source = make("a", { href: `#${strip.place}`, textContent: `${strip.method}, seed ${strip.seed}` });
+    return make("section", {}, make("h3", {}, source), strips);
   };
   const draw = () => {
     const update = steps()[fields.step.value];
-    document.getElementById("step").textContent = fields.all.checked ? "all" : `update ${update}`;
+    document.getElementById("at-step").textContent = fields.all.checked ? "all" : `update ${update}`;
     fields.step.setAttribute("aria-valuetext", `update ${update}`);
     fields.step.disabled = fields.all.checked;
     grid.classList.toggle("every", fields.all.checked);
