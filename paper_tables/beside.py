@@ -17,13 +17,14 @@ NOT_COMPARABLE = (
     "Compare the direction of a difference between rows, never a number with a number."
 )
 DIFFERENCE = "Difference: measured less printed, with the measured score's interval; the printed one has none."
+KINDS = {"proxy": "proxies", "gold": "gold scores"}
 
 
 def tables(study: Study) -> tuple[Table, ...]:
     """Ours and the printed table, one below the other; at the paper's scale side by side, proxies and golds apart."""
     ours, theirs = measured(study), printed()
     if study.scale == "paper":
-        return tuple(_beside(ours, theirs, kind) for kind in ("proxy", "gold"))
+        return tuple(_beside(ours, theirs, kind) for kind in KINDS)
     return ours, replace(theirs, notes=(NOT_COMPARABLE, *theirs.notes))
 
 
@@ -63,7 +64,7 @@ def _beside(ours: Table, theirs: Table, kind: str) -> Table:
             pairs = [(mine[index], other[index]) for mine, other in zip(ours.rows, theirs.rows, strict=True)]
             new = [(_alone(mine), other, _difference(mine, other, column.decimals)) for mine, other in pairs]
             rows = [(*row, *cells) for row, cells in zip(rows, new, strict=True)]
-    title = f"{ours.title} and printed: {dict(proxy='proxies', gold='gold scores')[kind]}"
+    title = f"{ours.title} and printed: {KINDS[kind]}"
     notes = (*ours.notes, DIFFERENCE, *theirs.notes)
     return Table(title, tuple(heads), ours.keys, tuple(rows), ours.rules, notes)
 
@@ -89,8 +90,8 @@ def _printed_notes() -> list[str]:
     wrong = published.contradictions(frame)
     named = [
         f"row {r['row']} ({r['backbone']}, {r['method']}, {r['proxy_task']}) prints {r['average_printed']:.2f} and "
-        f"recomputes to {r['recomputed']:.2f}, {_explained(r['rounding'])} ({r['low']:.3f} to {r['high']:.3f} for scores "
-        "that round to the printed ones)"
+        f"recomputes to {r['recomputed']:.2f}, {_explained(r['rounding'])} ({r['low']:.3f} to {r['high']:.3f} for "
+        "scores that round to the printed ones)"
         for r in wrong.to_dict("records")
     ]
     agreeing = f"agrees to two decimals in {len(frame) - len(wrong)} of {len(frame)} rows"
@@ -102,9 +103,9 @@ def _difference_note(frame: pd.DataFrame) -> str:
     decimals = {column.printed: column.decimals for column in COLUMNS["paper"]}
     heads = {column.printed: column.head for column in COLUMNS["paper"]}
     told = [
-        f"row {each['row']} {heads[each['score']]} prints {each['printed']:+.{decimals[each['score']]}f} and its scores "
-        f"{each['recomputed']:+.{decimals[each['score']]}f}, {_explained(each['rounding'])}"
-        for each in published.inconsistent_differences(frame).to_dict("records")
+        f"row {e['row']} {heads[e['score']]} prints {e['printed']:+.{decimals[e['score']]}f} and its scores "
+        f"{e['recomputed']:+.{decimals[e['score']]}f}, {_explained(e['rounding'])}"
+        for e in published.inconsistent_differences(frame).to_dict("records")
     ]
     return f"Printed differences from the row above that are not those of the printed scores: {'; '.join(told)}."
 

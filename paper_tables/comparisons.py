@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from bench.experiments import ROWS, TABLE1, Row
-from paper_tables.frame import GUARD, Study
+from bench.experiments import ROWS, Row
+from paper_tables.frame import PAIRS, Pair, Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.outcomes import difference, wins
 from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
-from paper_tables.table1 import COLUMNS, Column, intervals
+from paper_tables.table1 import COLUMNS, Column, intervals, own_proxy
 
-PAIRS = tuple(
-    (guard, base)
-    for guard in TABLE1.values()
-    for base in TABLE1.values()
-    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
-)
 WINS = (
     "Share of (prompt, seed) pairs in which the row's pictures score above the base model's, ties as half; all up and "
     "all down: every gold score higher, lower (arXiv 2605.13155). Unlike the Average it hangs on no score's zero."
@@ -45,11 +39,11 @@ def wins_table(study: Study) -> Table | None:
 def differences(study: Study) -> Table | None:
     """GRPO-Guard less its base method, pair by pair, in Table 1's columns; None without a pair that has scores."""
     columns, keys, rows = COLUMNS[study.scale], [], []
-    for guard, base in PAIRS:
-        cells = [_difference(study, guard, base, column) for column in columns]
+    for pair in PAIRS:
+        cells = [_difference(study, pair, column) for column in columns]
         if any(cell.value is not None for cell in cells):
-            keys.append(guard.name)
-            rows.append((text(f"{base.method}, {guard.backbone} {guard.task}"), *cells))
+            keys.append(pair.guard.name)
+            rows.append((text(f"{pair.base.method}, {pair.base.backbone} {pair.base.task}"), *cells))
     heads = ("GRPO-Guard less", *(column.head for column in columns))
     notes = (PAIRED, intervals(_seeds(study)))
     title = f"GRPO-Guard less its base method, {study.scale} scale, measured"
@@ -69,10 +63,10 @@ def _share(study: Study, row: Row, share: Interval) -> Cell:
     return with_ends(number(share.value, 2, runs=runs, n=share.prompts * share.seeds), share, 2)
 
 
-def _difference(study: Study, guard: Row, base: Row, column: Column) -> Cell:
-    found = difference(study, guard.name, base.name, column.key)
+def _difference(study: Study, pair: Pair, column: Column) -> Cell:
+    found = difference(study, pair.guard.name, pair.base.name, column.key)
     if found is None:
         return EMPTY
-    runs = tuple(run.info["run_id"] for run in study.of([guard, base]))
+    runs = tuple(run.info["run_id"] for run in study.of([pair.guard, pair.base]))
     cell = number(found.value, column.decimals, runs=runs, n=found.prompts * found.seeds)
-    return Cell(**vars(with_ends(cell, found, column.decimals)) | {"strong": column.key == f"proxy/{guard.task}"})
+    return own_proxy(with_ends(cell, found, column.decimals), pair.guard, column)

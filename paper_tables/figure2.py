@@ -20,7 +20,7 @@ from paper_tables.style import COLOURS, GREY, canvas, styled
 # coarse enough that a bin holds more than its counting noise (our choice).
 JOINED_WIDTH = 1 / 3
 FOOTER = (
-    "curves scaled to equal peaks; dashed: clip range; "
+    "curves scaled to equal peaks; dashed: clip range; bars: standard error; "
     "log-ratio axes linear up to the smallest spread shown, logarithmic beyond"
 )
 RIDGE_HEIGHT = 1.5  # in units of the distance of two ridges; above 1 they overlap
@@ -28,20 +28,21 @@ RIDGE_HEIGHT = 1.5  # in units of the distance of two ridges; above 1 they overl
 
 @styled
 def figure2(histograms: pd.DataFrame, moments: pd.DataFrame, pair: Pair) -> Figure:
-    """Log-ratio distributions of the off-policy half, the on-policy half, and mean and spread per step.
+    """Log-ratio distributions of the off-policy half, the half before any update, and mean and spread per step.
 
     Args:
         histograms: as `log_ratio.histograms` gives them.
         moments: as `log_ratio.moments` gives them.
         pair: the two methods.
     """
-    figure = canvas(4.7)
-    grid = figure.add_gridspec(2, 4, width_ratios=[1.25, 1.25, 0.7, 1.45])
+    figure = canvas(5.2)
+    grid = figure.add_gridspec(2, 4, width_ratios=[1.15, 1.15, 0.6, 1.65])
     for row, method in enumerate((pair.base.method, pair.guard.method)):
         _ridges(figure, grid, row, method, histograms, moments)
-    off = moments[moments["inner"] == 1]
-    _mean(figure.add_subplot(grid[0, 3]), off, pair)
-    _spread(figure.add_subplot(grid[1, 3]), off, pair)
+    column = grid[:, 3].subgridspec(3, 1)
+    _mean(figure.add_subplot(column[0]), moments, pair)
+    _mean_of_sum(figure.add_subplot(column[1]), moments, pair)
+    _spread(figure.add_subplot(column[2]), moments, pair)
     figure.supxlabel(FOOTER, fontsize=6.5, color=GREY)
     return figure
 
@@ -69,12 +70,12 @@ def joined(counts: pd.DataFrame, width: float) -> tuple[NDArray[np.float64], NDA
 def _ridges(
     figure: Figure, grid: GridSpec, row: int, method: str, histograms: pd.DataFrame, moments: pd.DataFrame
 ) -> None:
-    """The three panels of one method: off-policy by sign of the advantage, and on-policy."""
+    """The three panels of one method: off-policy by sign of the advantage, and the control before any update."""
     counts = histograms[histograms["method"] == method]
     halves = [moments[(moments["method"] == method) & (moments["inner"] == i)].set_index("step") for i in (0, 1)]
     panels = [(1, [sign]) for sign in SIGNS] + [(0, list(SIGNS))]
     clip = float(halves[1]["clip"].iloc[0])
-    titles = (f"{method}, clip {clip:g}\nadvantage < 0", "\nadvantage > 0", "\non-policy half")
+    titles = (f"{method}, clip {clip:g}\nadvantage < 0", "\nadvantage > 0", "\nno update yet")
     for column, ((inner, signs), title) in enumerate(zip(panels, titles, strict=True)):
         axes = figure.add_subplot(grid[row, column])
         part = counts[(counts["inner"] == inner) & counts["sign"].isin(signs)]
@@ -123,27 +124,50 @@ def _lighter(colour: str, share: float) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _mean(axes: Axes, off: pd.DataFrame, pair: Pair) -> None:
+def _mean(axes: Axes, moments: pd.DataFrame, pair: Pair) -> None:
+    """Mean of the mean-reduced ratio, less 1; rings are the control, the ratios of a rollout before any update."""
     axes.axhline(0, color=GREY, lw=0.5)
     for method in (pair.base.method, pair.guard.method):
-        part = off[off["method"] == method]
-        axes.errorbar(part["step"], part["mean"], part["se"], color=COLOURS[method], marker="o", ms=2.5, capsize=1.5)
-    axes.set_title("mean, off-policy half\n(bars: standard error)", loc="left")
+        control, off = (_of(moments, method, inner) for inner in (0, 1))
+        deficit = off["ratio_mean"] - 1
+        axes.errorbar(off["step"], deficit, off["se"], color=COLOURS[method], marker="o", ms=2.5, capsize=1.5)
+        axes.plot(control["step"], control["ratio_mean"] - 1, "o", ms=5, mfc="none", mec=COLOURS[method], mew=0.6)
+    axes.set_title("mean ratio - 1, mean over D\n(rings: no update yet)", loc="left")
     axes.ticklabel_format(axis="y", scilimits=(-2, 2))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _spread(axes: Axes, off: pd.DataFrame, pair: Pair) -> None:
+def _mean_of_sum(axes: Axes, moments: pd.DataFrame, pair: Pair) -> None:
+    """Mean of the ratio with a sum over D, which is 1 for any two policies."""
+    axes.axhline(1, color=GREY, lw=0.8)
     for method in (pair.base.method, pair.guard.method):
-        part = off[off["method"] == method]
+        off = _of(moments, method, 1)
+        axes.errorbar(
+            off["step"], off["sum_mean"], off["sum_se"], color=COLOURS[method], marker="o", ms=2.5, capsize=1.5
+        )
+    axes.set_title("mean ratio, sum over D\n(line: 1, its expectation)", loc="left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if not np.isfinite(moments.loc[moments["inner"] == 1, "sum_mean"]).any():
+        axes.text(0.5, 0.6, "not recorded", transform=axes.transAxes, ha="center", fontsize=7, color=GREY)
+        axes.set_xlim(moments["step"].min() - 0.5, moments["step"].max() + 0.5)
+
+
+def _spread(axes: Axes, moments: pd.DataFrame, pair: Pair) -> None:
+    for method in (pair.base.method, pair.guard.method):
+        part = _of(moments, method, 1)
         ratio = part["sd"].max() / part["sd"].min()
         name = f"{method} (max/min {ratio:.3g}x)"
         axes.plot(part["step"], part["sd"], color=COLOURS[method], marker="o", ms=2.5, label=name)
         axes.axhline(float(part["clip"].iloc[0]), color=COLOURS[method], lw=0.8, ls=(0, (4, 2)))
     axes.set_yscale("log")
-    axes.set_title("standard deviation,\noff-policy half", loc="left")
+    control = moments.loc[moments["inner"] == 0, "sd"].max()
+    axes.set_title(f"standard deviation\n(no update yet: {control:.0g})", loc="left")
     axes.set_xlabel("step (0 = noisiest)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     bottom, top = axes.get_ylim()
-    axes.set_ylim(top=top * (top / bottom) ** 0.3)  # room for the legend
+    axes.set_ylim(top=top * (top / bottom) ** 0.45)  # room for the legend
     axes.legend(frameon=False, fontsize=6.5, loc="upper left", handlelength=1)
+
+
+def _of(moments: pd.DataFrame, method: str, inner: int) -> pd.DataFrame:
+    return moments[(moments["method"] == method) & (moments["inner"] == inner)]

@@ -66,6 +66,14 @@ class Pair:
     guard: Row
 
 
+PAIRS = tuple(
+    Pair(base, guard)
+    for guard in TABLE1.values()
+    for base in TABLE1.values()
+    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
+)
+
+
 def read(root: Path) -> Study:
     """The study in the run folders under `root`.
 
@@ -133,14 +141,15 @@ def seed_mean(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 def diagnostics(runs: Iterable[ledger.Run]) -> pd.DataFrame:
     """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip.
 
-    `inner` is 0 for a rollout's first, on-policy update and 1 for every later one.
+    `inner` is 0 for a rollout's first, on-policy update and 1 for every later one. Runs without any add nothing.
     """
     frames: list[pd.DataFrame] = []
     for run in runs:
         frame: pd.DataFrame = _attempt(run.diagnostics, run.path / "diagnostics.jsonl")
-        inner = frame["inner"].clip(upper=1)
-        frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))
-    return pd.concat(frames, ignore_index=True)
+        if len(frame):
+            inner = frame["inner"].clip(upper=1)
+            frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"inner": []})
 
 
 def _attempt(read_record: Callable[[], Any], path: Path) -> Any:

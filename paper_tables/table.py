@@ -86,12 +86,13 @@ def text(value: str) -> Cell:
 
 def number(value: float, decimals: int, *, runs: tuple[str, ...] = (), n: int = 0, missing: int = 0) -> Cell:
     """A cell that holds a number, rounded for display only."""
-    return Cell(value, f"{value:.{decimals}f}" + ("*" if missing else ""), runs, n, missing)
+    shown = f"{round(value, decimals) + 0.0:.{decimals}f}"  # no "-0.00"
+    return Cell(value, shown + "*" * bool(missing), runs, n, missing)
 
 
 def with_ends(cell: Cell, found: Interval | None, decimals: int) -> Cell:
-    """The cell with an interval in brackets: "0.97 [0.94, 1.00]"; as it was where nothing can be said."""
-    if found is None or not isfinite(found.low + found.high):
+    """The cell with an interval in brackets: "0.97 [0.94, 1.00]"; as it was where nothing can be said, or varies."""
+    if found is None or not isfinite(found.low + found.high) or found.low == found.high:
         return cell
     ends = found.display(decimals).partition(" ")[2]
     return replace(cell, display=f"{cell.display} {ends}", low=found.low, high=found.high)

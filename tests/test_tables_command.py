@@ -65,7 +65,7 @@ def test_rows_beside_table_1_are_written_where_they_are_and_removed_where_not(
     for rows in (("sd3_base", "sd3_flow_kl_text"), ("sd3_base",)):
         runs = write_study(tmp_path / f"runs{len(rows)}", rows)
         assert main(["--runs", str(runs), "--out", str(out)]) == 0
-        written = {"extra.csv", "extra.md"} if len(rows) == 2 else set()
+        written = {"extra.csv", "extra.md", "extra.tex"} if len(rows) == 2 else set()
         assert {path.name for path in out.glob("extra*")} == written
         assert ("**Beside Table 1, tiny scale, measured**" in capsys.readouterr().out) == bool(written)
 

@@ -8,7 +8,7 @@ import pytest
 from bench.experiments import TABLE1
 from paper_tables import published
 from paper_tables.average import average
-from paper_tables.table1 import printed
+from paper_tables.beside import printed
 
 TASKS = {"GenEval": "geneval", "PickScore": "pickscore", "Text": "text"}
 
@@ -31,7 +31,7 @@ def test_printed_average_recomputes_in_12_of_13_rows_and_row_13_is_named() -> No
     assert list(wrong["row"]) == [13]
     # (0.304 / 0.302 + 1.07 / 1.01 + 3.35 / 3.31) / 3, printed as 1.02
     assert wrong["recomputed"]["flux_guard_text"] == pytest.approx(1.02604, abs=1e-5)
-    note = printed().notes[-1]
+    note = printed().notes[1]
     assert "12 of 13 rows" in note and "row 13 (Flux.1-dev, GRPO-Guard, Text) prints 1.02" in note
 
 
@@ -60,3 +60,47 @@ def test_average_over_fewer_scorers_is_no_average() -> None:
 @pytest.mark.parametrize("base", [0.0, -0.5])
 def test_average_has_no_ratio_to_a_base_that_is_not_positive(base: float) -> None:
     assert np.isnan(average(np.array([1.0, 1.0]), np.array([1.0, base])))
+
+
+def test_rounding_explains_the_average_of_row_13() -> None:
+    wrong = published.contradictions(published.table1()).loc["flux_guard_text"]
+    # the nearest scores that are printed as these: below (0.3035 / 0.3025 + 1.065 / 1.015 + 3.345 / 3.315) / 3
+    assert wrong["low"] == pytest.approx((0.3035 / 0.3025 + 1.065 / 1.015 + 3.345 / 3.315) / 3)
+    assert wrong["low"] < 1.025 < wrong["high"] and wrong["rounding"]
+    assert "which rounding can explain (1.021 to 1.032 " in printed().notes[1]
+
+
+def test_an_average_that_no_rounding_makes_is_told_as_such() -> None:
+    frame = published.table1().copy()
+    frame.loc["sd3_flow_text", "average_printed"] = 0.91
+    wrong = published.contradictions(frame).loc["sd3_flow_text"]
+    assert not wrong["rounding"] and wrong["high"] < 0.905
+
+
+def test_three_printed_differences_are_not_those_of_the_scores_and_rounding_explains_one() -> None:
+    found = published.inconsistent_differences(published.table1())
+    told = found[["row", "of_row", "score", "rounding"]].to_numpy().tolist()
+    assert told == [[4, 3, "pickscore", True], [8, 7, "geneval", False], [13, 12, "hpsv2", False]]
+    assert found["printed"].tolist() == pytest.approx([0.4, 0.07, 0.009])
+    assert found["recomputed"].tolist() == pytest.approx([0.5, 0.13, 0.011])
+
+
+def test_every_mark_in_the_printed_table_is_at_something_that_contradicts_itself() -> None:
+    table = printed()
+    marked = {
+        (key, head)
+        for key, row in zip(table.keys, table.rows, strict=True)
+        for head, cell in zip(table.heads, row, strict=True)
+        if "†" in cell.display
+    }
+    assert marked == {
+        ("sd3_guard_geneval", "PickScore"), ("sd3_guard_text", "GenEval"),
+        ("flux_guard_text", "HPSv2"), ("flux_guard_text", "Average"),
+    }  # fmt: skip
+    assert "row 8 GenEval prints +0.07 and its scores +0.13, which rounding cannot explain" in table.notes[2]
+
+
+def test_a_difference_that_is_printed_right_is_not_named() -> None:
+    frame = published.table1().copy()
+    frame.loc["sd3_guard_text", "d_geneval"] = 0.13
+    assert list(published.inconsistent_differences(frame)["row"]) == [4, 13]

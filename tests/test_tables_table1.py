@@ -9,9 +9,10 @@ import pytest
 from fake_ledger import write_run, write_study
 
 from bench.experiments import EXTRA, TABLE1
+from paper_tables.beside import tables
 from paper_tables.frame import StudyError, curves, read
 from paper_tables.table import Cell, Table, to_csv
-from paper_tables.table1 import extra, measured, tables
+from paper_tables.table1 import extra, measured
 
 
 def cell(table: Table, row: str, head: str) -> Cell:
@@ -51,10 +52,10 @@ def test_the_base_model_has_average_one(study: Path) -> None:
     assert [cell(table, row, "Average").value for row in ("sd3_base", "flux_base")] == [1.0, 1.0]
 
 
-def test_only_the_proxy_that_was_trained_on_is_bracketed(study: Path) -> None:
+def test_only_the_proxy_that_was_trained_on_stands_out(study: Path) -> None:
     for table in tables(read(study)):
         for key, row in zip(table.keys, table.rows, strict=True):
-            heads = [h for h, c in zip(table.heads, row, strict=True) if c.display.startswith("[")]
+            heads = [h for h, c in zip(table.heads, row, strict=True) if c.strong]
             assert [head.lower() for head in heads] == [TABLE1[key].task][: bool(TABLE1[key].task)]
 
 
@@ -72,11 +73,16 @@ def test_tiny_scores_never_stand_beside_printed_ones(study: Path) -> None:
 
 
 def test_paper_scale_puts_the_printed_score_right_of_ours(tmp_path: Path) -> None:
-    (table,) = tables(read(write_study(tmp_path, scale="paper", diagnosed=False)))
-    assert table.heads[-4:] == ("UniR", "UniR printed", "Average", "Average printed")
-    assert cell(table, "sd3_guard_text", "UniR").display == "0.63"
-    assert cell(table, "sd3_guard_text", "UniR printed").display == "3.29"
-    assert cell(table, "sd3_guard_text", "Step").value == 40
+    proxies, golds = tables(read(write_study(tmp_path, scale="paper", diagnosed=False)))
+    assert [head for head in proxies.heads if "printed" in head] == [
+        "GenEval printed", "PickScore printed", "Text printed"
+    ]  # fmt: skip
+    assert golds.heads[-3:] == ("Average", "Average printed", "Average difference")
+    assert cell(golds, "sd3_guard_text", "UniR").display == "0.63"
+    assert cell(golds, "sd3_guard_text", "UniR printed").display == "3.29"
+    assert cell(golds, "sd3_guard_text", "UniR difference").display == "-2.66"
+    assert cell(golds, "sd3_guard_text", "Step").value == 40
+    assert cell(golds, "flux_guard_text", "Average printed").display == "1.02†"
 
 
 def test_a_row_that_was_not_run_is_dashes_and_named(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.experiments import ROWS, Row
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
 from paper_tables.claims.method import of_pairs
 from paper_tables.claims.register import claim
@@ -63,17 +62,19 @@ def activity(evidence: Evidence) -> pd.DataFrame:
 
     Columns: row, method, step, sign, side, acts (whether PPO's clip stops the gradient there), n, share.
     """
-    rows = [row for row in ROWS.values() if row.recipe and evidence.runs(row.name)]
-    return pd.concat([_activity(evidence, row) for row in rows], ignore_index=True) if rows else pd.DataFrame()
+    rows = dict.fromkeys(run.info["row"] for run in evidence.study.runs)
+    found = [_activity(evidence, row) for row in rows if evidence.diagnosed(row)]
+    columns = ["row", "method", "step", "sign", "side", "acts", "n", "share"]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
 
-def _activity(evidence: Evidence, row: Row) -> pd.DataFrame:
-    frame = evidence.updates(row.name)
+def _activity(evidence: Evidence, row: str) -> pd.DataFrame:
+    frame = evidence.updates(row)
     keys = [f"clip_{side}_{sign}" for side in SIDES for sign in SIGNS]
     total = frame.groupby("step")[[*keys, *(f"count_{sign}" for sign in SIGNS)]].sum()
     lines = [
         pd.DataFrame({
-            "row": row.name, "method": row.method, "step": total.index, "sign": sign, "side": side,
+            "row": row, "method": frame["method"].iloc[0], "step": total.index, "sign": sign, "side": side,
             "acts": (side, sign) in (("high", "positive"), ("low", "negative")), "n": total[f"count_{sign}"],
             "share": total[f"clip_{side}_{sign}"] / total[f"count_{sign}"].where(total[f"count_{sign}"] > 0),
         })

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from paper_tables.claims.evidence import PAIRS, Array, Evidence
+from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
 from paper_tables.claims.scores import AVERAGE, FLOW_TEXT, GUARD_TEXT, NO_NUMBER, gain
 from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, missing, stated
-from paper_tables.frame import Pair
+from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import Ask, estimate, updates
 from paper_tables.statistics.training import peak

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench import ledger
-from bench.experiments import ROWS, SUITES, TABLE1
+from bench.experiments import ROWS, SUITES
 from paper_tables.claims.verdict import OVER_UPDATES
-from paper_tables.frame import GUARD, Pair, Study, diagnostics
+from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
 
 Array = NDArray[np.float64]
@@ -19,12 +19,6 @@ Array = NDArray[np.float64]
 RESAMPLES = 4000  # our choice: 95 % for nine steps together leave 11 draws beyond each end
 LEVEL = 0.95
 NORMED = ("ratio_norm", "ratio_norm_batch")  # log ratios that are multiplied by the step's std
-PAIRS = tuple(
-    Pair(base, guard)
-    for guard in TABLE1.values()
-    for base in TABLE1.values()
-    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
-)
 
 
 class Evidence:
@@ -36,7 +30,7 @@ class Evidence:
 
     def runs(self, *rows: str) -> tuple[ledger.Run, ...]:
         """The finished runs of `rows`."""
-        return self.study.of(ROWS[row] for row in rows)
+        return tuple(run for run in self.study.runs if run.info["row"] in rows)
 
     def ids(self, *rows: str) -> tuple[str, ...]:
         """The ids of their runs."""
@@ -51,14 +45,19 @@ class Evidence:
         return [row for row in rows if not self.runs(row)]
 
     def with_log_ratio(self, *kinds: str) -> list[str]:
-        """The rows with runs whose recipe has one of these log ratios."""
-        return [row for row in ROWS if any(run.info["recipe"].get("log_ratio") in kinds for run in self.runs(row))]
+        """The rows whose recipe has one of these log ratios and that have diagnostics."""
+        found = [run.info["row"] for run in self.study.runs if run.info.get("recipe", {}).get("log_ratio") in kinds]
+        return [row for row in dict.fromkeys(found) if self.diagnosed(row)]
+
+    def diagnosed(self, *rows: str) -> bool:
+        """Whether each of `rows` has diagnostics of off-policy updates."""
+        return all(len(self.updates(row)) for row in rows)
 
     def updates(self, row: str, inner: int | None = 1) -> pd.DataFrame:
         """The diagnostics of `row`: (update, trained step) of the off-policy half, or of both; see `_derived`."""
         if row not in self._read:
-            frames = [_derived(diagnostics([run]), run) for run in self.runs(row)]
-            self._read[row] = pd.concat(frames, ignore_index=True)
+            frames = [_derived(found, run) for run in self.runs(row) if len(found := diagnostics([run]))]
+            self._read[row] = pd.concat(frames, ignore_index=True) if frames else diagnostics([])
         frame = self._read[row]
         return frame if inner is None else frame[frame["inner"] == inner]
 

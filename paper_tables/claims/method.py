@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from paper_tables.claims.evidence import PAIRS, Array, Evidence, over_updates, sums
+from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import Band, Effect, Part, beside, inside, larger, missing
-from paper_tables.frame import Pair
+from paper_tables.frame import PAIRS, Pair
 
 FLOW = "FlowGRPO"
 # Our choice: a share of the bias, of which a RatioNorm is to leave none and a plain log ratio all.
@@ -71,8 +71,8 @@ def mean_ratio_is_below_one(evidence: Evidence) -> tuple[Part, ...]:
     is 1 whatever the policies are, so that the shift is one of the mean over D.
     """
     rows = [pair.base.name for pair in PAIRS if pair.base.method == FLOW]
-    found = [part for row in rows if evidence.runs(row) for part in _deficits(evidence, row)]
-    return tuple(found) or (missing("FlowGRPO", evidence.lacking(*rows)),)
+    found = [part for row in rows if evidence.diagnosed(row) for part in _deficits(evidence, row)]
+    return tuple(found) or (missing("FlowGRPO", evidence.lacking(*rows, what="diagnostics")),)
 
 
 def _deficits(evidence: Evidence, row: str) -> tuple[Part, ...]:
@@ -93,7 +93,10 @@ def _with_a_sum(evidence: Evidence, row: str) -> list[Part]:
     name, frame = f"{row}, mean ratio with a sum over D, least noisy step", evidence.updates(row)
     if "sum_ratio_mean" not in frame:
         return [Part(name, "", reason="not recorded", runs=evidence.ids(row))]
-    draws = sums(frame.assign(summed=frame["n"] * frame["sum_ratio_mean"]), "summed", "n")
+    last = frame[frame["step"] == frame["step"].max()]
+    if last["sum_ratio_mean"].isna().any():
+        return [Part(name, "", reason="beyond the range of a float", runs=evidence.ids(row))]
+    draws = sums(last.assign(summed=last["n"] * last["sum_ratio_mean"]), "summed", "n")
     found = over_updates(_quotient(draws[..., -1]), evidence.seeds(row))
     return [Part(name, "", found.value, found, "1 whatever the policies are", evidence.ids(row))]
 
@@ -139,13 +142,13 @@ def of_pairs(evidence: Evidence, of_pair: Callable[[Pair], tuple[Part, ...]]) ->
     """The parts of each pair that has been run; those of another base method than the figure's decide nothing."""
     parts: list[Part] = []
     for pair in PAIRS:
-        if not evidence.absent(pair.base.name, pair.guard.name):
+        if evidence.diagnosed(pair.base.name, pair.guard.name):
             found = of_pair(pair)
             parts += found if pair.base.method == FLOW else (beside(part, OTHER_FIGURE) for part in found)
     if any(part.verdict for part in parts):
         return tuple(parts)
     rows = [row.name for pair in PAIRS if pair.base.method == FLOW for row in (pair.base, pair.guard)]
-    return (missing("FlowGRPO and GRPO-Guard", evidence.lacking(*rows)), *parts)
+    return (missing("FlowGRPO and GRPO-Guard", evidence.lacking(*rows, what="diagnostics")), *parts)
 
 
 def _spread(evidence: Evidence, row: str) -> Array:

@@ -6,10 +6,10 @@ import math
 
 from paper_tables import published
 from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import PAIRS, Evidence, over_updates
+from paper_tables.claims.evidence import Evidence, over_updates
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
-from paper_tables.frame import Pair
+from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.outcomes import difference
 from paper_tables.statistics.training import matched_gold
 
@@ -153,8 +153,8 @@ def released_bias_gives_the_same(evidence: Evidence) -> tuple[Part, ...]:
     digit = Band(-NO_NUMBER.size, NO_NUMBER.size, "a unit of the last digit that Table 1 prints")
     scores = tuple(no_loss(evidence, *rows, key, digit) for key in (AVERAGE, "proxy"))
     name = f"{rows[0]} / {rows[1]}, gradient norm"
-    if evidence.absent(*rows):
-        return (*scores, missing(name, evidence.lacking(*rows)))
+    if not evidence.diagnosed(*rows):
+        return (*scores, missing(name, evidence.lacking(*rows, what="diagnostics")))
     released, corrected = (norms(evidence, row).sum(-1) for row in rows)
     band = Band(1 / 1.25, 1.25, "a quarter each way is our choice")
     found = over_updates(released / corrected, evidence.seeds(*rows))

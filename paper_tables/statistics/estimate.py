@@ -83,14 +83,15 @@ def aligned(study: Study, asks: Sequence[Ask]) -> tuple[Panel, ...] | None:
 
 
 def common_prompts(panels: Sequence[Panel]) -> tuple[Panel, ...]:
-    """The panels on all prompts that one of them judges, in one order."""
+    """The panels on all prompts that one of them judges, by name."""
     parts: dict[str, str] = {}
     for panel in panels:
         judged = np.asarray(judged_by(panel).any(axis=1))
         for prompt, part, seen in zip(panel.prompts, panel.parts, judged, strict=True):
             if seen:
                 parts[prompt] = parts.get(prompt) or part
-    return tuple(panel.of(tuple(parts), tuple(parts.values())) for panel in panels)
+    prompts = sorted(parts)
+    return tuple(panel.of(prompts, [parts[prompt] for prompt in prompts]) for panel in panels)
 
 
 def scorers(study: Study, row: str, key: str) -> tuple[str, ...]:
@@ -160,8 +161,8 @@ def _half(panel: Panel, half: int | None) -> Panel:
         return panel
     keep, seen = np.zeros(len(panel.prompts), dtype=bool), dict[bytes, int]()
     judged = judged_by(panel)
-    for index in sorted(range(len(panel.prompts)), key=panel.prompts.__getitem__):
-        pattern = judged[index].tobytes()
+    for index, judges in enumerate(judged):
+        pattern = judges.tobytes()
         keep[index] = seen.get(pattern, half) % 2 == 0
         seen[pattern] = seen.get(pattern, half) + 1
     return panel.masked(keep)

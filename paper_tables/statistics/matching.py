@@ -21,10 +21,10 @@ def matched_difference(proxy: Floats, gold: Floats, other_proxy: Floats, other_g
     Where the range is one point, the difference there; NaN where there is none.
     """
     low, high = overlap(proxy, other_proxy)
-    high = np.where(high < low, np.nan, high)
     middles = (np.arange(LEVELS) + 0.5) / LEVELS
     at = low[..., None] + (high - low)[..., None] * middles
-    return np.asarray((gold_at(at, proxy, gold) - gold_at(at, other_proxy, other_gold)).mean(axis=-1))
+    gap = gold_at(at, proxy, gold) - gold_at(at, other_proxy, other_gold)
+    return np.where(high >= low, gap.mean(axis=-1), np.nan)
 
 
 def gold_at(at: Floats, proxy: Floats, gold: Floats) -> Floats:

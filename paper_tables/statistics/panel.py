@@ -164,7 +164,7 @@ def _cube(same: Same, row: str) -> Panel:
     frame: pd.DataFrame = same.thing
     mine = frame[frame["row"] == row]
     seeds, columns = sorted(set(mine["seed"])), sorted(set(zip(mine["update"], mine["scorer"], strict=True)))
-    prompts = list(dict.fromkeys(mine["prompt"]))
+    prompts = sorted(set(mine["prompt"]))
     means = mine.groupby(["seed", "prompt", "update", "scorer"], observed=True)["score"].mean()
     values = np.full((len(seeds), len(prompts), len(columns)), np.nan)
     at = [{key: index for index, key in enumerate(keys)} for keys in (seeds, prompts, columns)]
