@@ -150,6 +150,7 @@
   });
   addEventListener("hashchange", () => { if (location.hash.startsWith("#?")) { recall(); draw(); } });
   onTheme(draw);
+  window.page.settled = () => waiting ?? running; // for those who wait until it is drawn
   document.getElementById("fold").open = !matchMedia("(max-width: 40rem)").matches;
   recall();
   draw();

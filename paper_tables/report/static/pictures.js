@@ -46,14 +46,13 @@
     const column = strip.updates.indexOf(update);
     const words = `${strip.method} after ${update} updates: ${fields.prompt.selectedOptions[0]?.textContent}`;
     const [place, scores] = windowOn(strip, fields.prompt.value, column, words);
-    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when", textContent: `update ${update}` }), scoresOf(scores, strip.task)));
+    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when" }, `update ${update}, `, make("a", { href: `#${strip.place}`, textContent: `seed ${strip.seed}` })), scoresOf(scores, strip.task)));
   };
   const line = (strip, update) => {
     const shown = fields.all.checked ? strip.updates : [strip.updates.filter((each) => each <= update).at(-1) ?? strip.updates[0]];
     const strips = make("div", { className: "strip", tabIndex: fields.all.checked ? 0 : -1 }, ...shown.map((each) => figure(strip, each)));
     if (fields.all.checked) { strips.setAttribute("role", "region"); strips.setAttribute("aria-label", `All steps of ${strip.method}`); } else strips.removeAttribute("tabindex");
-    const source = make("a", { href: `#${strip.place}`, textContent: `${strip.method}, seed ${strip.seed}` });
-    return make("section", {}, make("h3", {}, source), strips);
+    return make("section", {}, make("h3", { textContent: strip.method }), strips);
   };
   const draw = () => {
     const update = steps()[fields.step.value];
