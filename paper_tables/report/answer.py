@@ -1,0 +1,87 @@
+"""Did the proxy and the gold scores part, and for whom? Said from the intervals, never from the means alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from paper_tables.frame import Study
+from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import base_row
+from paper_tables.statistics.outcomes import difference
+
+# (direction of the proxy, direction of the gold average) of a change from the base model; 0 where the interval
+# includes no change.
+PARTED, UNCLEAR = "parted", "unclear"
+VERDICTS = {
+    (1, -1): PARTED,
+    (1, 1): "rose together",
+    (-1, -1): "fell together",
+    (-1, 1): "gold rose alone",
+    (0, 1): "gold rose alone",
+    (0, -1): "gold fell alone",
+    (1, 0): "proxy rose alone",
+    (-1, 0): "proxy fell alone",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one row's proxy and gold average between the base model and the end of training."""
+
+    row: str
+    method: str
+    backbone: str
+    task: str
+    proxy: Interval | None
+    gold: Interval | None
+
+    @property
+    def verdict(self) -> str:
+        """Of VERDICTS, or `unclear` where both intervals include no change or one is lacking."""
+        return VERDICTS.get((direction(self.proxy), direction(self.gold)), UNCLEAR)
+
+
+def direction(change: Interval | None) -> int:
+    """1 above 0, -1 below 0, 0 where the interval includes 0 or is not there."""
+    if change is None or not change.excludes(0):
+        return 0
+    return 1 if change.value > 0 else -1
+
+
+def signed(change: Interval | None, decimals: int = 2) -> str:
+    """"+0.08 [+0.02, +0.14]", with a real minus sign; "not measured" where there is none."""
+    if change is None:
+        return "not measured"
+    value, low, high = (_number(number, decimals) for number in (change.value, change.low, change.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float, decimals: int) -> str:
+    """With its sign, and none where it rounds to zero."""
+    shown = f"{value:+.{decimals}f}"
+    return shown[1:] if float(shown) == 0 else shown.replace("-", "−")
+
+
+def findings(study: Study) -> list[Finding]:
+    """One per trained row, in the order of the runs."""
+    infos = {run.info["row"]: run.info for run in study.runs if run.info["task"]}
+    return [_finding(study, info) for info in infos.values()]
+
+
+def _finding(study: Study, info: dict[str, str]) -> Finding:
+    row, base = info["row"], base_row(study, info["row"])
+    keys = (f"proxy/{info['task']}", "gold/average")
+    proxy, gold = (difference(study, row, base, key) if base else None for key in keys)
+    return Finding(row, info["method"], info["backbone"], info["task"], proxy, gold)
+
+
+def lead(found: list[Finding], backbones: dict[str, str]) -> str:
+    """The answer in two sentences: for whom they parted, and what became of the others."""
+    parted = [each for each in found if each.verdict == PARTED]
+    names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
+    rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"
+    first = f"They parted in {len(parted)} of {rows}: {names}." if parted else f"In none of {rows} can that be said."
+    others = Counter(each.verdict for each in found if each.verdict != PARTED)
+    rest = "; ".join(f"{verdict} in {count}" for verdict, count in others.most_common())
+    return f"{first} Of the others: {rest}." if parted and rest else f"{first} {rest.capitalize()}." if rest else first

@@ -1,0 +1,66 @@
+"""The picture grid: per run one strip of small pictures, prompts down and evaluations across, with every score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from bench import ledger
+from bench.experiments import PROXIES
+from paper_tables.frame import Study
+from paper_tables.report.provenance import anchor
+
+# A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
+SIDE = 128
+MEMBER = 0  # of the prompt's group, as bench.strips keeps it
+
+
+def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
+    """Write a strip per run that kept pictures into `folder`; what the page needs to know of each.
+
+    Returns:
+        Per run: row, method, backbone, task, seed, place, file, side (pixels), updates, prompts ({"id", "text"}), and
+        scores[prompt][update], a scorer's name to the score of that picture, or of its prompt's set of pictures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = (_strip(run, folder) for run in study.runs)
+    return [strip for strip in found if strip]
+
+
+def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
+    pictures = run.pictures()
+    if not pictures:
+        return None
+    updates = sorted({picture.update for picture in pictures})
+    prompts = {picture.prompt_id: picture.prompt for picture in pictures}
+    rows = list(prompts)
+    side = min(SIDE, pictures[0].image.width)
+    sheet = Image.new("RGB", (side * len(updates), side * len(prompts)), "white")
+    for picture in pictures:
+        place = (side * updates.index(picture.update), side * rows.index(picture.prompt_id))
+        sheet.paste(picture.image.convert("RGB").resize((side, side)), place)
+    info = run.info
+    name = f"{info['row']}-seed{info['seed']}.png"
+    sheet.save(folder / name, optimize=True)
+    shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
+    identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
+    return identity | {"place": anchor(info["row"]), "file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
+
+
+def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
+    """[prompt][update] the scores of each picture; of its prompt's set where a scorer judges that."""
+    frame = run.scores()
+    frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
+    frame = frame[frame["seed"].isna() | (frame["seed"] == MEMBER)]
+    found = {key: _by_scorer(part) for key, part in frame.groupby(["prompt_id", "update"])}
+    return [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
+
+
+def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
+    """Proxies first, then the others by name."""
+    found = {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
+    return dict(sorted(found.items(), key=lambda each: (each[0] not in PROXIES, each[0])))
+

@@ -1,0 +1,63 @@
+"""The points of the curves: every evaluation of every row, over all seeds with intervals, and seed by seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from paper_tables import frame as measured
+from paper_tables.frame import Study
+from paper_tables.statistics import files
+from paper_tables.statistics.training import hacking
+
+ALL = "all"  # the mean over seeds
+# What a curve can be drawn against: column of the points, and the words of the axis.
+AXES = {
+    "update": "optimizer updates",
+    "images": "images generated for training",
+    "forwards": "forward passes of rollouts",
+    "device_seconds": "device-seconds of training",
+    "sqrt_kl": "√KL to the base model (nats per image)",
+    "proxy": "the proxy that is trained on",
+}
+IDENTITY = ["row", "method", "backbone", "task"]
+ENDS = ["proxy_low", "proxy_high", "gold", "gold_low", "gold_high"]
+COLUMNS = [*IDENTITY, "seed", *AXES, *ENDS, "hacking"]
+OF_THE_ROW = ["row", "update", "images", "forwards", "device_seconds", "sqrt_kl", "hacking"]
+_SHORTER = {f"gold/average{end}": f"gold{end}" for end in ("", "_low", "_high")}
+
+
+def points(study: Study) -> pd.DataFrame:
+    """A line per trained row, seed ("all" for their mean) and evaluation, with COLUMNS.
+
+    `gold` is the gold average over the base model's. The ends of an interval are those of the change since the base
+    model, put where the base model is; they stand with the mean over seeds alone. Budgets, distance and flag are the
+    row's, over all seeds. What a record does not hold is NaN.
+    """
+    each = measured.curves(study).rename(columns=_SHORTER)
+    each = each[each["task"] != ""]
+    mean = files.curves(study).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
+    mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
+    mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)
+    alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(mean[OF_THE_ROW], on=["row", "update"], how="left")
+    found = pd.concat([mean, alone.astype({"seed": str})], ignore_index=True).reindex(columns=COLUMNS)
+    known = found["proxy"].notna() | found["gold"].notna()
+    return found[known].reset_index(drop=True)
+
+
+def _ends(study: Study, each: pd.DataFrame) -> pd.DataFrame:
+    """proxy_low and proxy_high per row and update: of the proxy's change, which shares its prompts with the base."""
+    parts = [hacking(study, row).assign(row=row) for row in dict.fromkeys(each["row"])]
+    gains = pd.concat(parts, ignore_index=True)
+    proxy = each.groupby(["row", "update"], as_index=False)["proxy"].mean()
+    found = gains.merge(proxy, on=["row", "update"])
+    base = found["proxy"] - found["proxy_gain"]
+    ends = {f"proxy{end}": base + found[f"proxy_gain{end}"] for end in ("_low", "_high")}
+    return found[["row", "update"]].assign(**ends)
+
+
+def records(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """The lines as plain values for the page; None for NaN, five significant digits."""
+    rounded = found.map(lambda value: float(f"{value:.5g}") if isinstance(value, float) else value)
+    return rounded.astype(object).where(rounded.notna(), None).to_dict("records")
