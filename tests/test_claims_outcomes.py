@@ -175,13 +175,19 @@ def test_a_peak_that_comes_late_is_no_early_one_and_a_later_one_than_flow_grpos_
     assert judged(course.guard_falls_later, text(flow=LATE, guard=EARLY)).verdict == "not confirmed"
 
 
-def test_a_level_is_reached_on_the_line_between_evaluations() -> None:
-    levels, times = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]]), UPDATES.astype(float)
-    for goal, when in ((0.0, 0), (0.1, 10), (0.2, 20), (0.3, 50), (0.4, 60), (0.5, 80)):
-        # the way to 0.3 begins at the best so far, not at a dip: from 0.1 at 40 to 0.4 at 60 is where it is
-        assert course.reached(levels, times, np.array([[goal]]))[0, 0] == pytest.approx(
-            {0.3: 40 + 20 * 2 / 3}.get(goal, when)
-        )
+@pytest.mark.parametrize(
+    ("goal", "when"),
+    [(0.0, 0), (0.1, 10), (0.2, 20), (0.3, 40 + 20 * 2 / 3), (0.4, 60), (0.5, 80)],  # 0.5 is never reached
+)
+def test_a_level_is_reached_on_the_line_between_evaluations(goal: float, when: float) -> None:
+    levels = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]])
+    assert course.reached(levels, UPDATES.astype(float), np.array([[goal]]))[0, 0] == pytest.approx(when)
+
+
+def test_the_rise_that_is_timed_is_the_smaller_one_and_none_where_one_falls() -> None:
+    low, high, falling = (0.2 + np.array([[[0, 0.5, 1.0]]]) * top for top in (0.1, 0.4, -0.3))
+    assert course.threshold(low, high, 0.9)[0, 0] == course.threshold(high, low, 0.9)[0, 0] == pytest.approx(0.29)
+    assert course.threshold(high, falling, 0.9)[0, 0] == pytest.approx(0.2)
 
 
 def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:
