@@ -63,6 +63,7 @@ def pairs(flow: Course, guard: Course) -> dict[str, Course]:
     return rows | {pair.base.name: flow for pair in PAIRS} | {pair.guard.name: guard for pair in PAIRS}
 
 
+claim_18 = scores.not_an_effect_of_other_settings.judge
 FALLS, STAYS = {"gold": BASE - 0.1 * (UPDATES / 80) ** 2}, {"gold": BASE}
 RISES = {"proxy": BASE + 0.3 * (UPDATES / 80)}
 
@@ -221,6 +222,22 @@ def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     assert found.verdict == "confirmed" and len(found.parts) == 3
     swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
     assert swapped.verdict == "not confirmed"
+
+
+def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
+    studies = [text(ENDS, flow=FALLS, guard=STAYS), text(ENDS, flow=FALLS, guard=STAYS)]
+    for rate, study in zip((1e-3, 3e-3), studies, strict=True):
+        for run in study.runs:
+            run.info["config"] = {"optim": {"rate": rate}, "method": {"advantage": None}}
+    alone, both = (claim_18(Evidence(studies[0], others)) for others in ((), studies[1:]))
+    assert alone.verdict == "not run" and "--other runs/RATE" in alone.reason
+    assert both.verdict == "confirmed"
+    assert [part.name.rpartition(" at ")[2] for part in both.parts] == [
+        "optim.rate=0.001, method.advantage=None", "optim.rate=0.003, method.advantage=None"
+    ]  # fmt: skip
+    nothing = text(ENDS, flow=STAYS, guard=STAYS)
+    nothing.runs[-1].info["config"] = {}
+    assert claim_18(Evidence(studies[0], [nothing])).verdict == "not confirmed"
 
 
 def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:
