@@ -13,7 +13,7 @@ TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation extra figures test test-slurm faults lint ui perf
+.PHONY: setup table1 ablation extra figures study results test test-slurm faults lint ui perf
 
 setup: .venv/.fresh
 
@@ -40,6 +40,13 @@ extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two oth
 
 figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
+
+study: setup  ## the committed study: what has no cell in results/tiny is trained; SEEDS=0,1,2 ROWS=A,B HOURS=3
+	$(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))
+	$(MAKE) results
+
+results: setup  ## tables, figures, statistics and claims of the committed study, from its cells
+	set -e; for what in tables statistics claims; do $(BIN)/python -m paper_tables $$what --runs results/tiny/cells --out results/tiny; done
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm" tests

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import pkgutil
+from importlib import import_module
 
 from baselines.dance_grpo import DANCE_GRPO
 from baselines.flow_grpo import FLOW_GRPO
@@ -20,6 +22,16 @@ from baselines.temp_flow_grpo import TEMP_FLOW_GRPO
 
 __all__ = ["ABLATION", "RECIPES", "LossResult", "Recipe", "Step", "find_recipe", "guard", "loss"]
 
+
+def stated() -> dict[str, Recipe]:
+    """The recipes that modules of this package state under their own names: NAME.py a Recipe called NAME."""
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    held = {name: vars(import_module(f"{__name__}.{name}")).values() for name in names}
+    recipes = {name: [each for each in values if isinstance(each, Recipe)] for name, values in held.items()}
+    return {name: each for name, found in recipes.items() for each in found if each.name == name}
+
+
+# The paper's methods in its order, then whatever else has a file here.
 RECIPES: dict[str, Recipe] = {
     row.name: row
     for row in (
@@ -32,6 +44,7 @@ RECIPES: dict[str, Recipe] = {
         GUARD_FLOW_GRPO_RELEASED,
     )
 }
+RECIPES |= {name: recipe for name, recipe in stated().items() if name not in RECIPES}
 
 
 def find_recipe(name: str) -> Recipe:

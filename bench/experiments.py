@@ -7,8 +7,12 @@ metrics, and the bins of its log-ratio histograms.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
+import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Row:
     Attributes:
         name: how a person calls the row, `python -m bench.train row=NAME`.
         backbone: `sd3` (SD3.5-M) or `flux` (FLUX.1-dev).
-        setting: the base method as the table abbreviates it: base, TempFG, FG, DG.
+        setting: the base method as the table abbreviates it: base, TempFG, FG, DG; of rows that the paper does not
+            have, `own` for a method of one's own and `judged` for an adapter that was trained elsewhere.
         method: the method as the table prints it.
         recipe: key of `baselines.RECIPES` or `baselines.ABLATION`; empty for the base model.
         task: the proxy reward that is trained on; empty for the base model.
@@ -94,6 +99,9 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 ROWS: dict[str, Row] = TABLE1 | {row.name: row for row in TABLE2.values()} | EXTRA
 
+# Settings of a row of a base model, and of those that are none of ROWS.
+BASE, OWN, JUDGED = "base", "own", "judged"
+
 PROXIES = ("geneval", "pickscore", "text")
 GOLD = {
     "tiny": ("correctness", "cleanliness", "variety"),
@@ -135,12 +143,36 @@ class RowError(ValueError):
 
 
 def find_row(name: str) -> Row:
-    """The row called `name`.
+    """The row called `name`: of a table, or of a method of one's own.
 
     Raises:
         RowError: no such row; the message lists near names, or all of them.
     """
-    if name in ROWS:
-        return ROWS[name]
+    if found := ROWS.get(name) or own_row(name):
+        return found
     near = difflib.get_close_matches(name, ROWS, n=3) or list(ROWS)
     raise RowError(f"no row is called {name!r}; did you mean one of: {', '.join(near)}?")
+
+
+def own_row(name: str) -> Row | None:
+    """The row BACKBONE_RECIPE_TASK of a method of one's own, stated in baselines/RECIPE.py; None for another name.
+
+    The files of `baselines` are looked for and not read, which would load torch.
+    """
+    backbone, _, rest = name.partition("_")
+    recipe, _, task = rest.rpartition("_")
+    same = [row for row in TABLE1.values() if row.backbone == backbone]
+    package = importlib.util.find_spec("baselines")
+    folders = package.submodule_search_locations if package else []
+    if not same or task not in PROXIES or recipe not in {module.name for module in pkgutil.iter_modules(folders)}:
+        return None
+    updates = next((row.paper_updates for row in same if row.task == task), 0)
+    return Row(name, backbone, OWN, recipe, recipe, task, updates)
+
+
+def row_of(info: Mapping[str, Any]) -> Row:
+    """The row of a run by its run.json, which alone knows the rows that are none of ROWS."""
+    if info["row"] in ROWS:
+        return ROWS[info["row"]]
+    recipe = info["recipe"].get("name", "")
+    return Row(info["row"], info["backbone"], info.get("setting", ""), info["method"], recipe, info["task"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import errors, snapshot_download
@@ -14,7 +15,7 @@ LICENCES = {
 }
 
 
-def refusal(weights: str, error: BaseException | None) -> str:
+def refusal(weights: str, error: BaseException | None, what: str = "pipeline") -> str:
     """Why a pipeline could not be loaded and what to do, in one line; diffusers hides the reason behind others."""
     said, reasons = str(error).strip().partition("\n")[0], []
     while error:
@@ -31,7 +32,21 @@ def refusal(weights: str, error: BaseException | None) -> str:
             "that may read it"
         )
     kind = "folder" if Path(weights).is_absolute() else "hub repository or folder"
-    return f"no pipeline could be loaded from {kind} {weights!r}: {said}"
+    return f"no {what} could be loaded from {kind} {weights!r}: {said}"
+
+
+def fetch(source: str, files: Sequence[str], what: str) -> Path:
+    """The folder `source`, or that hub repository's files whose names match one of the patterns `files`.
+
+    Raises:
+        OSError: it cannot be had; the message names it and says what to do.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(files)))
+    except (OSError, ValueError) as error:
+        raise OSError(refusal(source, error, what)) from error
 
 
 def fingerprint(weights: str, parts: tuple[str, ...] = ("",)) -> str:

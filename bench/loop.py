@@ -137,7 +137,7 @@ def evaluate(session: Session) -> None:
             made = [*record.folder.rglob(f"scores/**/update-{update:06d}.parquet")]
             made += record.folder.rglob(f"images/**/update-{update:06d}/{image_set.MANIFEST}")
             seals.seal(record.folder, *made)
-            if session.updates:
+            if session.state.saved == update:
                 checkpoint.mark_evaluated(checkpoints(session), update)
     mirror(session)
     session.ranks.wait()

@@ -117,7 +117,7 @@ def inputs(settings: Config, row: Row) -> dict[str, str]:
     published = settings.weights == "published"
     weights = policy.fingerprint(settings.backbones[row.backbone].weights) if published else settings.weights
     found = {"weights": weights, "evaluation": sample.fingerprint(sample.sets_of(settings))}
-    if not row.task:
+    if not row.recipe:
         return found
     epochs = configuration.planned_epochs(settings, row)
     listed = prompts.load(Path(settings.tasks[row.task].prompts), repeats=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -66,7 +67,7 @@ class Job:
     def __init__(self, settings: Config) -> None:
         row = find_row(settings.row)
         addresses.check(settings.tracking, settings.judges)
-        self.name, self.settings = row.name, settings
+        self.name, self.settings = f"{row.name} seed {settings.seed}", settings
         self.folder = config.folder_of(settings, row)
         self.planned = config.planned_updates(settings, row)
         self.work = self.planned * forwards_of_epoch(row.recipe, settings.sampling.steps) if row.recipe else 0.0
@@ -116,22 +117,37 @@ def rows_at_a_time() -> int:
     return 1 if torch.accelerator.is_available() else os.cpu_count() or 1
 
 
-def run(jobs: Sequence[Job], at_once: int) -> None:
-    """Runs the jobs, `at_once` at a time: base models, by which all are normalised, then those with most work."""
-    waiting, running = sorted(jobs, key=lambda job: (job.planned > 0, -job.work)), list[Job]()
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Base models, by which all are normalised, then those with most work."""
+    return sorted(jobs, key=lambda job: (job.planned > 0, -job.work))
+
+
+def run(
+    jobs: Sequence[Job], at_once: int, ended: Callable[[Job], object] | None = None, until: float = math.inf
+) -> None:
+    """Runs the jobs in their order, `at_once` at a time.
+
+    Args:
+        ended: called with each job whose process has ended, also with one that failed.
+        until: of `time.monotonic`, after which none is begun.
+    """
+    waiting, running = list(jobs), list[Job]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.train"])
     bar = tqdm(total=sum(job.planned for job in jobs), unit="update", mininterval=1, dynamic_ncols=True)
-    while waiting or running:
-        while waiting and len(running) < at_once:
+    while running or (waiting and time.monotonic() < until):
+        while waiting and len(running) < at_once and time.monotonic() < until:
             running.append(waiting.pop(0))
             running[-1].start(context)
         time.sleep(POLL)
         for job in [job for job in running if job.process and job.process.exitcode is not None]:
             running.remove(job)
+            if ended:
+                ended(job)
             tqdm.write(f"{job.name}: {f'FAILED, see {job.folder}/log.txt' if job.failed else 'done'}")
         bar.n = sum(job.done for job in jobs)
-        bar.set_postfix_str(", ".join(f"{job.name} {job.done}/{job.planned}" for job in running))
+        at_work = ", ".join(f"{job.name} {job.done}/{job.planned}" for job in running)
+        bar.set_postfix_str(at_work, refresh=sys.stderr.isatty())  # in a log, only what is done
     bar.close()
 
 
@@ -159,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("\n".join(rows))
             return
         jobs = [Job(each) for each in settings]
-        run(jobs, args.jobs or rows_at_a_time())
+        run(in_order(jobs), args.jobs or rows_at_a_time())
     except (HydraException, OmegaConfBaseException, ConfigError, RowError, LedgerError, OSError) as error:
         sys.exit(f"bench.suite: {' '.join(str(error).split())}")
     failed = [job for job in jobs if job.failed]

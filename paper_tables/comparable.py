@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench import ledger
+from bench.experiments import JUDGED
 from bench.protocols import own
 
 # Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
@@ -24,6 +25,11 @@ class StudyError(ValueError):
 def label(run: ledger.Run) -> str:
     """How a person calls a run."""
     return f"{run.info['row']} seed {run.info['seed']}"
+
+
+def trained(run: ledger.Run) -> bool:
+    """Whether it was trained here: neither a base model nor an adapter that was only judged."""
+    return bool(run.info["task"]) and run.info.get("setting") != JUDGED
 
 
 def check_weights(runs: tuple[ledger.Run, ...]) -> None:
@@ -56,7 +62,7 @@ def check_settings(runs: tuple[ledger.Run, ...]) -> None:
             seen[key, where][hashes.get(key)].append(label(run))
         for key in ("evaluation", "noise"):
             seen[key, judged][hashes.get(key)].append(label(run))
-        if task:
+        if trained(run):
             seen["prompts", f"{judged}, task {task}"][hashes.get("prompts")].append(label(run))
         mine = own(run.info["row"], run.info.get("protocol", "paired"))
         for key, value in _shared_settings(run):
@@ -76,5 +82,5 @@ def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
     for key, value in run.settings.items():
         section, *rest = key.split(".")
         other = section == "tasks" or (section == "backbones" and rest[0] != run.info["backbone"])
-        if not other and not FREE & {section, *rest} and (run.info["task"] or (section, rest[:1]) in JUDGING):
+        if not other and not FREE & {section, *rest} and (trained(run) or (section, rest[:1]) in JUDGING):
             yield key, value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.experiments import EXTRA, PROXIES, TABLE1, Row
+from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.coverage import coverage_at
 from paper_tables.statistics.outcomes import final
@@ -74,9 +74,11 @@ def measured(study: Study) -> Table:
 
 
 def extra(study: Study) -> Table | None:
-    """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has."""
-    done = {run.info["row"] for run in study.runs}
-    rows = {name: row for name, row in EXTRA.items() if name in done}
+    """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has.
+
+    After the runner's own, those of other methods and of adapters that were trained elsewhere.
+    """
+    rows = {row.name: row for row in study.rows if row.name in EXTRA or row.name not in ROWS}
     return _measured(study, rows, f"Beside Table 1, {_where(study)}, measured") if rows else None
 
 
@@ -90,7 +92,7 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     lines = []
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
-        name = row.method if row.recipe else BACKBONES[study.scale][row.backbone]
+        name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else row.method
         lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
     return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
 
@@ -100,7 +102,7 @@ def in_columns(
 ) -> Table:
     """Method, step and scores of `rows`, a rule above every further base model."""
     heads = ("Method", "Step", *(column.head for column in columns))
-    rules = frozenset(i for i, row in enumerate(rows.values()) if i and not row.recipe)
+    rules = frozenset(i for i, row in enumerate(rows.values()) if i and row.setting == BASE)
     return Table(title, heads, tuple(rows), tuple(lines), rules, tuple(notes))
 
 
@@ -145,6 +147,8 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
+    judged = [f"{row.method} ({row.name})" for row in rows.values() if row.setting == JUDGED and row.name in seeds]
+    notes += [f"Judged, not trained here: {', '.join(judged)}."] if judged else []
     absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []

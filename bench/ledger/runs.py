@@ -9,6 +9,8 @@ scores/            a parquet file per evaluation, a row per image and scorer
 images/            an image set per evaluation
 scores/PROXY/, images/PROXY/   the same of a proxy that is scored on prompts of its own
 lora/              the trained adapter, loadable by diffusers
+
+A cell (`bench.cells`), a finished run packed into few small files, is read in the same way.
 """
 
 from __future__ import annotations
@@ -22,15 +24,16 @@ from typing import Any
 
 import pandas as pd
 
-from bench import seals
+from bench import cells, seals, strips
 from bench.record import METRIC_FILES, LedgerError, read_lines
+from bench.strips import Picture
 
 SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run, read from its folder; nothing is cached."""
+    """One run, read from its folder or from its cell; nothing is cached."""
 
     path: Path
     info: dict[str, Any]
@@ -46,13 +49,27 @@ class Run:
         """The composed configuration, flat: "optim.rate" and the like."""
         return flatten(self.info["config"])
 
+    @property
+    def record(self) -> tuple[Path, ...]:
+        """The files of the numbers that are shown of the run, beside its scores."""
+        packed = (cells.DIAGNOSTICS, cells.HISTOGRAMS) if cells.is_cell(self.path) else ("diagnostics.jsonl",)
+        return tuple(self.path / name for name in ("run.json", "metrics.jsonl", *packed))
+
     def metrics(self) -> pd.DataFrame:
         """A row per update that logged anything, sorted by update, columns as logged."""
         rows = read_lines(self.path / "metrics.jsonl")
         return pd.DataFrame(rows, columns=None if rows else ["update", "epoch"])
 
     def diagnostics(self) -> pd.DataFrame:
-        """A row per (update, trained step): every list of a line is spread over the steps."""
+        """A row per (update, trained step): every list of a line is spread over the steps.
+
+        In a cell the histograms of all updates are one, on the first row of their step.
+
+        Raises:
+            LedgerError: a line is damaged, or a cell's file is not what was written.
+        """
+        if cells.is_cell(self.path):
+            return cells.diagnostics(self.path)
         rows = []
         for line in read_lines(self.path / "diagnostics.jsonl"):
             lists = {k: v for k, v in line.items() if isinstance(v, list)}
@@ -64,17 +81,35 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """Every evaluation's scores: a row per image (or set) and scorer, with the columns `update` and `own`.
 
-        `own` is the proxy whose own prompts were scored; empty for the gold set.
+        `own` is the proxy whose own prompts were scored; empty for the gold set. A cell has no hashes of images.
 
         Raises:
             LedgerError: a file is not what was written.
         """
+        if cells.is_cell(self.path):
+            return cells.scores(self.path)
         root, parts = self.path / "scores", []
         for path in sorted(root.rglob("update-*.parquet")):
             update, own = int(path.stem.removeprefix("update-")), "" if path.parent == root else path.parent.name
             seals.check(self.path, path)
             parts.append(pd.read_parquet(path).assign(update=update, own=own))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def times(self) -> pd.DataFrame:
+        """A row per epoch, and per evaluation with its `update`: seconds or evaluation_seconds, ranks.
+
+        What was done again after an interruption is there again.
+        """
+        return pd.DataFrame(read_lines(self.path / cells.TIMES))
+
+    def pictures(self) -> list[Picture]:
+        """What the run painted for some prompts, evaluation by evaluation; none of a cell that keeps none.
+
+        Raises:
+            LedgerError: a file is not what was written.
+            OSError: a picture cannot be read.
+        """
+        return strips.read(self.path) if cells.is_cell(self.path) else strips.painted(self.path)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
