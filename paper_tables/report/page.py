@@ -44,16 +44,20 @@ def render(context: dict[str, Any]) -> str:
     return environment.get_template("index.html.j2").render(context)
 
 
-def context(study: Study, found: pd.DataFrame, strips: list[dict[str, Any]], figures: list[Any]) -> dict[str, Any]:
+def context(
+    study: Study, findings: list[Finding], found: pd.DataFrame, verdicts: tuple[claims.Verdict, ...],
+    strips: list[dict[str, Any]], figures: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     """Everything that the templates name.
 
     Args:
+        findings: as `answer.findings` gives them.
         found: as `points.points` gives them.
+        verdicts: of the claims.
         strips: as `pictures.strips` gives them.
         figures: as `figures.printed` gives them.
     """
     backbones = table1.BACKBONES[study.scale]
-    findings = answer.findings(study)
     methods = sorted({each.method for each in findings}, key=_place)
     seeds = sorted({int(run.info["seed"]) for run in study.runs})
     rows = provenance.by_row(study)
@@ -86,7 +90,7 @@ def context(study: Study, found: pd.DataFrame, strips: list[dict[str, Any]], fig
         "signed": signed,
         "span": _span,
         "number": _number,
-        **_claims(study, run_places),
+        **_claims(study, verdicts, run_places),
         "data": {
             "points": records(found),
             "axes": AXES,
@@ -139,8 +143,7 @@ def _tables(study: Study) -> list[tuple[str, Table]]:
     return found + [("table1_printed", each) for each in printed]
 
 
-def _claims(study: Study, places: dict[str, str]) -> dict[str, Any]:
-    verdicts = claims.evaluate(study)
+def _claims(study: Study, verdicts: tuple[claims.Verdict, ...], places: dict[str, str]) -> dict[str, Any]:
     counts = Counter(each.verdict for each in verdicts)
     return {
         "claims": [_claim(each, places) for each in verdicts],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from paper_tables import frame as measured
 from paper_tables.frame import Study
-from paper_tables.statistics import files
 from paper_tables.statistics.training import hacking
 
 ALL = "all"  # the mean over seeds
@@ -28,16 +28,19 @@ OF_THE_ROW = ["row", "update", "images", "forwards", "device_seconds", "sqrt_kl"
 _SHORTER = {f"gold/average{end}": f"gold{end}" for end in ("", "_low", "_high")}
 
 
-def points(study: Study) -> pd.DataFrame:
+def points(study: Study, curves: Path) -> pd.DataFrame:
     """A line per trained row, seed ("all" for their mean) and evaluation, with COLUMNS.
 
     `gold` is the gold average over the base model's. The ends of an interval are those of the change since the base
     model, put where the base model is; they stand with the mean over seeds alone. Budgets, distance and flag are the
     row's, over all seeds. What a record does not hold is NaN.
+
+    Args:
+        curves: the file that `statistics.write` wrote of the study, so that the page shows what the file says.
     """
     each = measured.curves(study).rename(columns=_SHORTER)
     each = each[each["task"] != ""]
-    mean = files.curves(study).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
+    mean = pd.read_csv(curves).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
     mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
     mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)
     alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(mean[OF_THE_ROW], on=["row", "update"], how="left")
