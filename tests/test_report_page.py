@@ -19,7 +19,7 @@ WITNESS = (
     "print(sorted({'torch', 'mlflow', 'diffusers', 'matplotlib.pyplot'} & set(sys.modules)), file=sys.stderr);"
     "sys.exit(code)"
 )
-LINES = "[...document.querySelectorAll('.chart .mark-line path')].filter(e => e.checkVisibility()).map(e => e.getAttribute('d'))"
+LINES = "[...document.querySelectorAll('.chart .mark-line path')].filter(e => e.checkVisibility()).map(e => e.getAttribute('d')).sort()"
 RINGS = "document.querySelectorAll('.chart .mark-symbol path[opacity=\"1\"][stroke]').length"
 PICTURES = "[...document.querySelectorAll('.picture')].map(e => e.style.backgroundPosition)"
 # What a person can reach with the Tab key.
