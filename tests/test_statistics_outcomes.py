@@ -139,7 +139,8 @@ def test_wins_do_not_hang_on_where_a_score_has_its_zero() -> None:
 
 
 def test_equal_scores_summed_in_another_order_are_a_tie() -> None:
-    start, turned = np.tile([0.1, 0.2, 0.3], (10, 1)), np.tile([0.3, 0.2, 0.1], (10, 1))
+    members = np.array([0.1, 0.7, 1 / 3, 1 / 3, 1 / 7])
+    start, turned = np.tile(members, (10, 1)), np.tile(members[::-1], (10, 1))
     study = memory_study({(BASE, 0): {0: golds(start)}, (FLOW, 0): {40: golds(turned)}})
     found = wins(study, FLOW)
     assert found is not None and {each.value for each in found.of.values()} == {0.5}

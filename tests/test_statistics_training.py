@@ -93,15 +93,15 @@ def test_a_peak_and_the_fall_from_it_are_found() -> None:
 
 def test_choosing_the_peak_and_measuring_it_on_the_same_prompts_would_find_a_fall_where_there_is_none() -> None:
     fair, naive = [], []
-    for seed in range(40):
-        some = study({FLOW: [(0.5, 1.0)] * 6}, noise=0.3, seed=seed)
+    for seed in range(20):
+        some = study({FLOW: [(0.5, 1.0)] * 5}, noise=0.3, seed=seed)
         found = peak(some, FLOW)
         assert found is not None
         fair.append(found.fall.value)
         naive.append(found.value - divergence(some, FLOW)["gold/average"].iloc[-1])
-    error = np.std(fair) / len(fair) ** 0.5
-    assert abs(np.mean(fair)) < 2.5 * error
-    assert np.mean(naive) > 5 * error
+    errors = [np.std(falls) / len(falls) ** 0.5 for falls in (fair, naive)]
+    assert abs(np.mean(fair)) < 2.5 * errors[0]
+    assert np.mean(naive) > 4 * errors[1]
 
 
 def test_hacking_is_a_proxy_above_and_gold_below_the_base_beyond_doubt() -> None:

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from paper_tables.statistics.panel import Floats, Judged, Panel, judged_by
 
@@ -213,8 +213,8 @@ def _stretched(point: float, drawn: Floats, spread: Spread) -> tuple[float, floa
     deviation = float(drawn.std())
     if deviation <= ROUNDING * abs(point):
         return point, point
-    wanted = stats.t.ppf((1 + LEVEL) / 2, spread.freedom) * spread.total**0.5
-    factor = wanted / (stats.norm.ppf((1 + LEVEL) / 2) * deviation)
+    wanted = special.stdtrit(spread.freedom, (1 + LEVEL) / 2) * spread.total**0.5
+    factor = wanted / (special.ndtri((1 + LEVEL) / 2) * deviation)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(point + factor * (low - point)), float(point + factor * (high - point))
 

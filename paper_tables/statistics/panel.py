@@ -163,15 +163,13 @@ def _of(run: ledger.Run) -> pd.DataFrame:
 def _cube(same: Same, row: str) -> Panel:
     frame: pd.DataFrame = same.thing
     mine = frame[frame["row"] == row]
-    seeds, columns = sorted(set(mine["seed"])), sorted(set(zip(mine["update"], mine["scorer"], strict=True)))
-    prompts = sorted(set(mine["prompt"]))
-    means = mine.groupby(["seed", "prompt", "update", "scorer"], observed=True)["score"].mean()
+    means = mine.groupby(["seed", "prompt", "update", "scorer"], observed=True)["score"].mean().reset_index()
+    at, seeds = pd.factorize(means["seed"], sort=True)
+    where, prompts = pd.factorize(means["prompt"].astype(object), sort=True)
+    of, columns = pd.factorize(pd.MultiIndex.from_frame(means[["update", "scorer"]].astype(object)), sort=True)
     values = np.full((len(seeds), len(prompts), len(columns)), np.nan)
-    at = [{key: index for index, key in enumerate(keys)} for keys in (seeds, prompts, columns)]
-    where = [(at[0][s], at[1][p], at[2][u, c]) for s, p, u, c in means.index]
-    if where:
-        values[tuple(np.array(where).T)] = means.to_numpy()
-    tagged = mine[mine["part"] != ""]
-    part = tagged.drop_duplicates("prompt").set_index("prompt")["part"]
-    parts, parted = tuple(str(part.get(prompt, "")) for prompt in prompts), frozenset(map(str, tagged["scorer"]))
-    return Panel(values, tuple(columns), tuple(map(int, seeds)), tuple(prompts), parts, parted)
+    values[at, where, of] = means["score"]
+    tagged = mine.loc[mine["part"] != "", ["prompt", "part", "scorer"]].drop_duplicates()
+    part = dict(zip(tagged["prompt"], tagged["part"], strict=True))
+    parts = tuple(str(part.get(prompt, "")) for prompt in prompts)
+    return Panel(values, tuple(columns), tuple(map(int, seeds)), tuple(prompts), parts, frozenset(tagged["scorer"]))
