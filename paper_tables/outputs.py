@@ -90,6 +90,9 @@ def write_curves(study: Study, pair: Pair | None, out: Path) -> list[Path]:
 def write_diagnostics(study: Study, pair: Pair, out: Path) -> list[Path]:
     """Figures 2 and 3 of one pair, and their numbers on the terminal."""
     frame = diagnostics(study.of([pair.base, pair.guard]))
+    if set(frame.loc[frame["inner"] > 0, "method"] if len(frame) else ()) != {pair.base.method, pair.guard.method}:
+        print(f"Figures 2 and 3 are left out: {pair.base.name} and {pair.guard.name} have no diagnostics.")
+        return []
     moments, histograms = log_ratio.moments(frame), log_ratio.histograms(frame)
     norms = gradient.per_step(frame, pair)
     print(log_ratio.statements(moments, pair), gradient.statements(norms, pair), sep="\n\n")

@@ -115,7 +115,8 @@ def metrics(row: Row, seed: int, scale: str, update: int) -> dict[str, Any]:
 
 
 def _info(row: Row, seed: int, scale: str, updates: int) -> dict[str, Any]:
-    recipe = {"name": row.recipe, "clip": CLIPS.get(row.method, 1e-4)}
+    log_ratio = "ratio_norm" if row.method == "GRPO-Guard" else "log_r"
+    recipe = {"name": row.recipe, "clip": CLIPS.get(row.method, 1e-4), "log_ratio": log_ratio}
     hashes = {"prompts": f"prompts-{row.task}", "noise": f"noise-{seed}", "evaluation": f"evaluation-{seed}"}
     hashes |= {"weights": row.backbone}
     config = {"optim": {"rate": 2e-3, "micro_batch": 48}, "sampling": {"groups": 8}, "clip_scale": 11.3}

@@ -105,6 +105,19 @@ def test_figure2_marks_the_clip_range_in_log_space(study: Study) -> None:
     assert math.log1p(1e-4) in marks and math.log1p(-1e-4) in marks
 
 
+def test_figure2_draws_the_control_and_says_where_the_sum_over_d_was_not_recorded(study: Study) -> None:
+    lines = diagnostics(study.of([PAIR.base, PAIR.guard]))
+    frame = moments(lines)
+    figure = figure2(histograms(lines), frame, PAIR)
+    mean = titled(figure, "mean ratio - 1, mean over D")
+    rings = [line for line in mean.lines if line.get_markerfacecolor() == "none"]
+    control = frame[(frame["inner"] == 0) & (frame["method"] == "FlowGRPO")]["ratio_mean"] - 1
+    assert len(rings) == 2 and np.array(rings[0].get_ydata()) == pytest.approx(control.to_numpy())
+    assert [text.get_text() for text in titled(figure, "mean ratio, sum over D").texts] == ["not recorded"]
+    recorded = figure2(histograms(lines), frame.assign(sum_mean=1.01, sum_se=0.01), PAIR)
+    assert not titled(recorded, "mean ratio, sum over D").texts
+
+
 def test_figure3_reaches_the_ratio_that_its_legend_says(study: Study) -> None:
     frame = per_step(diagnostics(study.of([PAIR.base, PAIR.guard])), PAIR)
     (axes,) = figure3(frame, PAIR).axes

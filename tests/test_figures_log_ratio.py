@@ -48,6 +48,46 @@ def test_the_halves_are_kept_apart(lines: pd.DataFrame) -> None:
     assert off > 1e-3
 
 
+def with_sums(lines: pd.DataFrame) -> pd.DataFrame:
+    """Moments of exp(D log r) as the runner records them: of what `raw` has, by update."""
+    generator = np.random.default_rng(0)
+    means, deviations = 1 + generator.normal(0, 0.01, len(lines)), generator.uniform(0.1, 0.3, len(lines))
+    return lines.assign(sum_ratio_mean=means, sum_ratio_std=deviations)
+
+
+def test_the_ratio_with_a_sum_over_d_is_pooled_as_one_sample_and_unknown_where_an_update_is(
+    lines: pd.DataFrame,
+) -> None:
+    known = with_sums(lines)
+    part = known[(known["method"] == "FlowGRPO") & (known["inner"] == 1) & (known["step"] == 8)]
+    n, mean, sd = (part[name].to_numpy() for name in ("count", "sum_ratio_mean", "sum_ratio_std"))
+    # samples with each update's mean and standard deviation exactly: the mean plus and minus the same offset
+    samples = [m + s * np.sqrt((k - 1) / k) * np.tile([-1, 1], k // 2) for k, m, s in zip(n, mean, sd, strict=True)]
+    found = moments(known).set_index(["method", "inner", "step"]).loc[("FlowGRPO", 1, 8)]
+    together = np.concatenate(samples)
+    assert found["sum_mean"] == pytest.approx(together.mean()) and found["sum_sd"] == pytest.approx(
+        together.std(ddof=1)
+    )
+    known.loc[part.index[0], ["sum_ratio_mean", "sum_ratio_std"]] = np.nan
+    unknown = moments(known).set_index(["method", "inner", "step"])
+    assert np.isnan(unknown.loc[("FlowGRPO", 1, 8), "sum_mean"]) and np.isfinite(
+        unknown.loc[("FlowGRPO", 1, 7), "sum_mean"]
+    )
+
+
+def test_the_mean_ratio_is_that_of_the_samples(lines: pd.DataFrame) -> None:
+    found = moments(lines).set_index(["method", "inner", "step"]).loc[("FlowGRPO", 1), "ratio_mean"]
+    # of third order in a log ratio of a few thousandths
+    assert found.to_numpy() == pytest.approx(np.exp(raw("sd3_flow_text")).mean(1), abs=1e-7)
+
+
+def test_the_control_and_both_reductions_are_told(lines: pd.DataFrame) -> None:
+    without, told = statements(moments(lines), PAIR), statements(moments(with_sums(lines)), PAIR)
+    assert "Control, before any update: mean " in without
+    assert without.count("with a sum over D (1 whatever the policies are): not recorded") == 2
+    assert "FlowGRPO, step 8, mean ratio with a sum over D (1 whatever the policies are): 1.0" in told
+
+
 def test_a_step_that_no_member_trained_adds_nothing(lines: pd.DataFrame) -> None:
     empty = lines.head(9).assign(step=range(1, 10), count=0, log_ratio_mean=np.nan, log_ratio_std=np.nan)
     pd.testing.assert_frame_equal(moments(pd.concat([lines, empty])), moments(lines))

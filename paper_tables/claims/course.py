@@ -7,7 +7,7 @@ import numpy as np
 from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
 from paper_tables.claims.scores import AVERAGE, FLOW_TEXT, GUARD_TEXT, NO_NUMBER, gain
-from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, missing, stated
+from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, stated
 from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import Ask, estimate, updates
@@ -49,7 +49,7 @@ def guard_falls_later(evidence: Evidence) -> tuple[Part, ...]:
     found = _fall(evidence, GUARD_TEXT, Effect(GUARD_FALL, "Figure 1 has"))
     flow, guard = (_peak_share(evidence, row) for row in (FLOW_TEXT, GUARD_TEXT))
     if flow is None or guard is None:
-        return (found, missing("later than FlowGRPO's", evidence.lacking(FLOW_TEXT, GUARD_TEXT, what=AVERAGE)))
+        return (found, evidence.nothing("later than FlowGRPO's", FLOW_TEXT, GUARD_TEXT, what=AVERAGE))
     later = stated(f"{GUARD_TEXT}, peak as a share of training", guard, guard > flow,
                    f"wanted more than FlowGRPO's {flow:.2g}", found)  # fmt: skip
     return (found, later)
@@ -58,7 +58,7 @@ def guard_falls_later(evidence: Evidence) -> tuple[Part, ...]:
 def _fall(evidence: Evidence, row: str, effect: Effect) -> Part:
     name, found = f"{row}, fall of {AVERAGE} from its peak", peak(evidence.study, row)
     if found is None:
-        return missing(name, evidence.lacking(row, what=AVERAGE))
+        return evidence.nothing(name, row, what=AVERAGE)
     return larger(name, found.fall, effect, evidence.ids(row))
 
 
@@ -105,7 +105,7 @@ def _lags(evidence: Evidence, pair: Pair, rise: float) -> tuple[Part, ...]:
     for unit, cost in each.items():
         name, found = _when(*rows, rise, unit), lag(evidence, *rows, rise, cost)
         if found is None:
-            parts.append(missing(name, evidence.lacking(*rows, what="proxy")))
+            parts.append(evidence.nothing(name, *rows, what="proxy"))
         else:
             band = Band(-COMPARABLE, COMPARABLE, "a tenth of the training is our choice")
             parts.append(inside(name, found, band, evidence.ids(*rows)))
@@ -116,7 +116,7 @@ def _lead(evidence: Evidence, row: str, other: str, effect: Effect) -> Part:
     """How much later `row` makes nine tenths of the rise than `other`, in updates."""
     name, found = _when(row, other, RISES[-1], "updates"), lag(evidence, row, other, RISES[-1])
     if found is None:
-        return missing(name, evidence.lacking(row, other, what="proxy"))
+        return evidence.nothing(name, row, other, what="proxy")
     return larger(name, found, effect, evidence.ids(row, other))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench import ledger
 from bench.experiments import ROWS, SUITES
-from paper_tables.claims.verdict import OVER_UPDATES
+from paper_tables.claims.verdict import OVER_UPDATES, Part, missing
 from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
 
@@ -69,14 +70,17 @@ class Evidence:
         wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
         return " and ".join(f"`make {suite}{options}`" for suite in wanted)
 
-    def lacking(self, *rows: str, what: str = "") -> str:
-        """Why there is nothing about `rows`: no run, or no `what` in the runs that are there."""
-        absent = self.absent(*rows)
-        bases = {f"{ROWS[row].backbone}_base" for row in rows}
-        absent += self.absent(*sorted(bases)) if not absent and what.startswith("gold") else []
+    def nothing(self, name: str, *rows: str, what: str) -> Part:
+        """A part about `rows` that cannot be: no run of a row or of its base model, or no `what` in the runs."""
+        bases = sorted({f"{ROWS[row].backbone}_base" for row in rows}) if what.startswith("gold") else []
+        absent = self.absent(*rows) or self.absent(*bases)
         if absent:
-            return f"no finished run of {', '.join(absent)}: {self.make(absent)}"
-        return f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1"
+            return missing(name, self.unfinished(absent), tuple(absent))
+        return missing(name, f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1")
+
+    def unfinished(self, rows: Iterable[str]) -> str:
+        """That `rows` have no finished run, and what makes them."""
+        return f"no finished run of {', '.join(rows)}: {self.make(rows)}"
 
 
 def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
@@ -111,10 +115,17 @@ def sums(frame: pd.DataFrame, *columns: str) -> Array:
     wide = frame.pivot_table(list(columns), ["run_id", "update"], "step", sort=True, aggfunc="sum").fillna(0)
     values = np.stack([wide[column].to_numpy(dtype=np.float64) for column in columns], axis=1)
     _, size = np.unique(wide.index.get_level_values("run_id"), return_counts=True)
-    generator = np.random.default_rng(0)
-    weights = np.hstack([generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in size])
-    weights = np.vstack([np.ones(len(wide), dtype=np.int64), weights])
-    return np.asarray(np.tensordot(weights, values, axes=1))
+    return np.asarray(np.tensordot(_weights(tuple(int(n) for n in size)), values, axes=1))
+
+
+@lru_cache(maxsize=16)
+def _weights(sizes: tuple[int, ...]) -> Array:
+    """(1 + RESAMPLES, U) how often each update of runs of these sizes is drawn; first once each."""
+    generator, columns = np.random.default_rng(0), []
+    for size in sizes:
+        drawn = generator.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+        columns.append(np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size))
+    return np.vstack([np.ones(sum(sizes)), np.hstack(columns)])
 
 
 def over_updates(draws: Array, seeds: int, of: int = 1) -> Interval:

@@ -72,7 +72,7 @@ def mean_ratio_is_below_one(evidence: Evidence) -> tuple[Part, ...]:
     """
     rows = [pair.base.name for pair in PAIRS if pair.base.method == FLOW]
     found = [part for row in rows if evidence.diagnosed(row) for part in _deficits(evidence, row)]
-    return tuple(found) or (missing("FlowGRPO", evidence.lacking(*rows, what="diagnostics")),)
+    return tuple(found) or (evidence.nothing("FlowGRPO", *rows, what="diagnostics"),)
 
 
 def _deficits(evidence: Evidence, row: str) -> tuple[Part, ...]:
@@ -148,7 +148,7 @@ def of_pairs(evidence: Evidence, of_pair: Callable[[Pair], tuple[Part, ...]]) ->
     if any(part.verdict for part in parts):
         return tuple(parts)
     rows = [row.name for pair in PAIRS if pair.base.method == FLOW for row in (pair.base, pair.guard)]
-    return (missing("FlowGRPO and GRPO-Guard", evidence.lacking(*rows, what="diagnostics")), *parts)
+    return (evidence.nothing("FlowGRPO and GRPO-Guard", *rows, what="diagnostics"), *parts)
 
 
 def _spread(evidence: Evidence, row: str) -> Array:

@@ -66,11 +66,11 @@ def counted(verdicts: Iterable[Verdict]) -> str:
 def to_markdown(study: Study, verdicts: tuple[Verdict, ...]) -> str:
     """The page: what it speaks of, all verdicts in a table, the rules, and every claim with its parts."""
     rows = [
-        [each.id, each.statement, f"**{each.verdict}**", number(each.value, each.interval), over(each.interval),
-         each.source]
+        [each.id, each.statement, f"**{each.verdict}**", number(each.value, each.interval),
+         each.of if each.value is not None else "", over(each.interval), each.source]
         for each in verdicts
     ]  # fmt: skip
-    heads = ["", "claim", "verdict", "number [95 %]", "interval over", "source in the paper"]
+    heads = ["", "claim", "verdict", "number [95 %]", "of", "interval over", "source in the paper"]
     lines = [about(study), "", counted(verdicts), "", _table(rows, heads), "", "## How a verdict is made", ""]
     lines += [f"- {rule}" for rule in RULES]
     lines += ["", "## Claim by claim", ""]
@@ -96,12 +96,14 @@ def to_csv(verdicts: Iterable[Verdict]) -> str:
     for each in verdicts:
         lines.append(_line(each.id, "", each) | {"statement": each.statement, "source": each.source})
         lines += [_line(each.id, part.name, part) for part in each.parts]
-    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
+    counts = {"prompts": "Int64", "seeds": "Int64"}
+    return pd.DataFrame(lines).astype(counts).to_csv(index=False, lineterminator="\n")
 
 
 def _line(id: str, part: str, of: Verdict | Part) -> dict[str, Any]:
     ends = asdict(of.interval) if of.interval else {}
     ends = {key: ends.get(key) for key in ("low", "high", "level", "over", "prompts", "seeds")}
+    ends["prompts"] = ends["prompts"] or None  # an interval over updates has none
     return {"id": id, "part": part, "verdict": of.verdict, "value": of.value, **ends, "reason": of.reason,
             "runs": " ".join(of.runs)}  # fmt: skip
 

@@ -37,9 +37,9 @@ class Claim:
         parts = self.parts(evidence)
         verdict, hangs_on = overall(parts), decisive(parts)
         runs = tuple(dict.fromkeys(run for part in parts for run in part.runs))
-        statement, test = self.words
+        (statement, test), reason = self.words, _reason(evidence, verdict, parts)
         return Verdict(
-            self.id, statement, self.source, verdict, hangs_on.value, hangs_on.interval, _reason(verdict, parts), runs,
+            self.id, statement, self.source, verdict, hangs_on.value, hangs_on.interval, reason, runs, hangs_on.name,
             test, parts,
         )  # fmt: skip
 
@@ -49,14 +49,20 @@ def claim(id: str, source: str) -> Callable[[Test], Claim]:
     return lambda test: Claim(id, source, test)
 
 
-def _reason(verdict: str, parts: tuple[Part, ...]) -> str:
+def _reason(evidence: Evidence, verdict: str, parts: tuple[Part, ...]) -> str:
     """Which part decided, and how many there were; first what is missing."""
     judged, hangs_on = [part for part in parts if part.verdict], decisive(parts)
-    absent = list(dict.fromkeys(part.reason for part in judged if part.verdict == NOT_RUN))
-    sentences = absent if verdict == NOT_RUN else []
+    sentences = _missing(evidence, judged) if verdict == NOT_RUN else []
     if hangs_on.verdict != NOT_RUN:
         sentences.append(f"{hangs_on.name}: {hangs_on.reason}")
     if len(judged) > 1:
         of_each = {each.verdict: sum(part.verdict == each.verdict for part in judged) for each in judged}
         sentences.append(f"{len(judged)} parts: " + ", ".join(f"{n} {each}" for each, n in of_each.items()))
     return "; ".join(sentences)
+
+
+def _missing(evidence: Evidence, judged: list[Part]) -> list[str]:
+    """The rows that lack a run, all in one sentence, and what else is not there."""
+    rows = list(dict.fromkeys(row for part in judged for row in part.lacks))
+    others = dict.fromkeys(part.reason for part in judged if part.verdict == NOT_RUN and not part.lacks)
+    return [evidence.unfinished(rows), *others] if rows else list(others)

@@ -25,7 +25,7 @@ def gain(evidence: Evidence, row: str, other: str, key: str, effect: Effect) -> 
     """Whether `row` ends above `other` in the measure."""
     name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
     if found is None:
-        return missing(name, evidence.lacking(row, other, what=key))
+        return evidence.nothing(name, row, other, what=key)
     return larger(name, found, effect, evidence.ids(row, other))
 
 
@@ -33,7 +33,7 @@ def no_loss(evidence: Evidence, row: str, other: str, key: str, band: Band) -> P
     """Whether `row` ends no further from `other` in the measure than the band allows."""
     name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
     if found is None:
-        return missing(name, evidence.lacking(row, other, what=key))
+        return evidence.nothing(name, row, other, what=key)
     return inside(name, found, band, evidence.ids(row, other))
 
 
@@ -88,7 +88,7 @@ def _at_equal_proxy(evidence: Evidence, pair: Pair) -> Part:
     rows = (pair.guard.name, pair.base.name)
     name = f"{' - '.join(rows)}, {AVERAGE} at equal proxy"
     if evidence.absent(*rows):
-        return missing(name, evidence.lacking(*rows, what=AVERAGE))
+        return evidence.nothing(name, *rows, what=AVERAGE)
     found = matched_gold(evidence.study, *rows)
     if found.interval is None:
         return untold(name, found.reason, evidence.ids(*rows))
@@ -154,7 +154,7 @@ def released_bias_gives_the_same(evidence: Evidence) -> tuple[Part, ...]:
     scores = tuple(no_loss(evidence, *rows, key, digit) for key in (AVERAGE, "proxy"))
     name = f"{rows[0]} / {rows[1]}, gradient norm"
     if not evidence.diagnosed(*rows):
-        return (*scores, missing(name, evidence.lacking(*rows, what="diagnostics")))
+        return (*scores, evidence.nothing(name, *rows, what="diagnostics"))
     released, corrected = (norms(evidence, row).sum(-1) for row in rows)
     band = Band(1 / 1.25, 1.25, "a quarter each way is our choice")
     found = over_updates(released / corrected, evidence.seeds(*rows))

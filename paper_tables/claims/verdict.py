@@ -61,6 +61,7 @@ class Part:
         value: the number, interval's own where there is one.
         reason: what the number was held against, or why there is none.
         runs: ids of the runs behind it.
+        lacks: the rows without a finished run for which there is nothing.
         slack: how far the interval is from a border that matters, as a share of the effect or band; the part with
             the least is the one on which a verdict hangs.
     """
@@ -71,6 +72,7 @@ class Part:
     interval: Interval | None = None
     reason: str = ""
     runs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
     slack: float = math.inf
 
 
@@ -87,6 +89,7 @@ class Verdict:
         interval: of that number.
         reason: which part that is, what it was held against, or what is missing and how to make it.
         runs: ids of all runs behind the verdict.
+        of: what the number is of, the part on which the verdict hangs.
         test: what was tested, in words.
         parts: every comparison.
     """
@@ -99,17 +102,19 @@ class Verdict:
     interval: Interval | None
     reason: str
     runs: tuple[str, ...]
+    of: str = ""
     test: str = ""
     parts: tuple[Part, ...] = ()
 
 
 def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *, none: float = 0.0) -> Part:
     """Whether a number is above `none`, where the paper has it at `effect.size`, above `none` too."""
-    verdict = CONFIRMED if found.low > none else REFUTED if found.high < effect.size else UNDERPOWERED
+    verdict = CONFIRMED if found.low > none else REFUTED if found.high < max(none, effect.size) else UNDERPOWERED
     words = f"wanted above {none:g}; {effect.source} {effect.size:.3g}"
     if verdict == CONFIRMED and found.high < effect.size:
         words += ", more than is found here"
-    return _of_enough_seeds(name, verdict, found, words, runs, (found.low - none) / (effect.size - none))
+    slack = (found.low - none) / (abs(effect.size - none) or 1)
+    return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
 
 def inside(name: str, found: Interval, band: Band, runs: tuple[str, ...]) -> Part:
@@ -136,9 +141,9 @@ def untold(name: str, reason: str, runs: tuple[str, ...]) -> Part:
     return Part(name, UNDERPOWERED, reason=reason, runs=runs)
 
 
-def missing(name: str, reason: str) -> Part:
+def missing(name: str, reason: str, lacks: tuple[str, ...] = ()) -> Part:
     """A comparison for which there is nothing; the reason says what is lacking and how to make it."""
-    return Part(name, NOT_RUN, reason=reason, slack=-math.inf)
+    return Part(name, NOT_RUN, reason=reason, lacks=lacks, slack=-math.inf)
 
 
 def beside(part: Part, why: str) -> Part:
@@ -152,7 +157,7 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         few = "one seed: the interval is over prompts alone" if found.seeds == 1 else f"{found.seeds} seeds"
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
-    return Part(name, verdict, found.value, found, words, runs, slack)
+    return Part(name, verdict, found.value, found, words, runs, slack=slack)
 
 
 def overall(parts: Iterable[Part]) -> str:

@@ -1,0 +1,250 @@
+"""Claims about outcomes, on studies whose answer was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_scores import GOLDS, Scores, memory_study
+
+from paper_tables.claims import course, evaluate, pictures, scores
+from paper_tables.claims.evidence import Evidence
+from paper_tables.claims.register import Claim
+from paper_tables.claims.verdict import Part, Verdict
+from paper_tables.frame import PAIRS, Study
+
+PROMPTS, MEMBERS = 32, 1
+UPDATES = np.array([0, 20, 40, 60, 80])
+ENDS, ALL = (0, 4), (0, 1, 2, 3, 4)  # of UPDATES
+Course = Mapping[str, Any]  # by scorer, "gold" and "proxy" for all of them: (U,) or a number
+BASE = 0.6
+SEEDS = (0, 1, 2)
+
+
+def planted(
+    rows: Mapping[str, Course], seeds: tuple[int, ...] = SEEDS, noise: float = 0.02, points: tuple[int, ...] = ENDS
+) -> Study:
+    """A study whose rows follow a course in every scorer; prompts are as hard for all, seeds move rows a little."""
+    generator, runs = np.random.default_rng(1), {}
+    hard = generator.normal(0, 0.1, (PROMPTS, 1))
+    for seed in seeds:
+        for row, given in rows.items():
+            moved = generator.normal(0, noise / 4)
+            runs[row, seed] = {
+                int(UPDATES[index]): _scores(generator, given, index, hard + moved * bool(index), noise)
+                for index in (points if not row.endswith("_base") else (0,))
+            }
+    return memory_study(runs)
+
+
+def _scores(generator: np.random.Generator, given: Course, index: int, hard: np.ndarray, noise: float) -> Scores:
+    courses = {gold: given.get("gold", BASE) for gold in GOLDS}
+    courses |= {proxy: given.get("proxy", BASE) for proxy in ("geneval", "pickscore", "text")}
+    courses |= {name: value for name, value in given.items() if name not in ("gold", "proxy")}
+    levels = {name: np.broadcast_to(course, len(UPDATES))[index] for name, course in courses.items()}
+    return {
+        name: level + hard + generator.normal(0, noise, (PROMPTS, MEMBERS)) for name, level in levels.items()
+    }  # fmt: skip
+
+
+def judged(claim: Claim, study: Study) -> Verdict:
+    return claim.judge(Evidence(study))
+
+
+def of_text(claim: Claim, study: Study) -> Part:
+    """The part of the pair on SD3.5-M and text, which is the only one in the study."""
+    return next(part for part in judged(claim, study).parts if part.name.startswith("sd3_guard_text"))
+
+
+def pairs(flow: Course, guard: Course) -> dict[str, Course]:
+    rows: dict[str, Course] = {"sd3_base": {}, "flux_base": {}}
+    return rows | {pair.base.name: flow for pair in PAIRS} | {pair.guard.name: guard for pair in PAIRS}
+
+
+FALLS, STAYS = {"gold": BASE - 0.1 * (UPDATES / 80) ** 2}, {"gold": BASE}
+RISES = {"proxy": BASE + 0.3 * (UPDATES / 80)}
+
+
+def test_a_planted_gain_is_confirmed_in_all_five_pairs() -> None:
+    found = judged(scores.gold_is_higher_at_equal_updates, planted(pairs(FALLS, STAYS)))
+    assert found.verdict == "confirmed"
+    # 0.1 of a base of 0.6, in every gold
+    assert found.value == pytest.approx(0.1 / 0.6, abs=0.03)
+    decided = [part for part in found.parts if part.verdict]
+    assert len(decided) == 5 and len(found.parts) == 5 + 5 * len(GOLDS)
+    assert "Table 1, row" in found.reason and "5 parts: 5 confirmed" in found.reason
+    assert found.interval and found.interval.over == "prompts and seeds" and found.interval.seeds == len(SEEDS)
+
+
+def test_a_planted_null_is_not_confirmed_where_the_study_could_have_seen_the_papers_effect() -> None:
+    found = of_text(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=STAYS, guard=STAYS))
+    assert found.verdict == "not confirmed" and found.interval
+    assert found.interval.low < 0 < found.interval.high < 0.14
+
+
+def test_a_small_study_is_called_underpowered() -> None:
+    rows: dict[str, Course] = {"sd3_base": {}, "sd3_flow_text": STAYS, "sd3_guard_text": STAYS}
+    found = of_text(scores.gold_is_higher_at_equal_updates, planted(rows, seeds=(0, 1, 2), noise=0.4))
+    assert found.verdict == "underpowered"
+    assert found.interval and found.interval.high > 0.14
+
+
+def test_one_seed_is_underpowered_however_large_the_effect_and_its_number_is_shown() -> None:
+    rows: dict[str, Course] = {"sd3_base": {}, "sd3_flow_text": FALLS, "sd3_guard_text": STAYS}
+    found = of_text(scores.gold_is_higher_at_equal_updates, planted(rows, seeds=(0,)))
+    assert found.verdict == "underpowered" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
+    assert found.interval and found.interval.over == "prompts" and found.interval.low > 0
+    assert "one seed: the interval is over prompts alone, wanted 3 (the interval alone: confirmed)" in found.reason
+
+
+def test_one_pair_of_five_that_loses_refutes_the_claim_and_is_named() -> None:
+    rows = pairs(FALLS, STAYS) | {"flux_guard_text": {"gold": BASE - 0.2 * UPDATES / 80}}
+    found = judged(scores.gold_is_higher_at_equal_updates, planted(rows))
+    assert found.verdict == "not confirmed" and found.reason.startswith("flux_guard_text - flux_dance_text")
+    assert "5 parts: 4 confirmed, 1 not confirmed" in found.reason
+
+
+def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> None:
+    found = judged(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=FALLS, guard=STAYS))
+    assert found.verdict == "not run" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
+    first = (
+        "no finished run of sd3_guard_geneval, sd3_flow_geneval, sd3_guard_pickscore, sd3_flow_pickscore, "
+        "flux_guard_geneval, flux_dance_geneval, flux_guard_text, flux_dance_text: `make table1`; "
+    )
+    assert found.reason.startswith(first) and "5 parts: 4 not run, 1 confirmed" in found.reason
+
+
+def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
+    found = of_text(scores.gold_is_higher_at_equal_updates, planted({"sd3_flow_text": FALLS, "sd3_guard_text": STAYS}))
+    assert found.reason == "no finished run of sd3_base: `make table1`"
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(-0.05, "confirmed"), (0.0, "underpowered"), (0.1, "not confirmed")])
+def test_a_proxy_is_lost_not_lost_or_too_close_to_say(loss: float, verdict: str) -> None:
+    lower = {"proxy": RISES["proxy"] - loss * UPDATES / 80}
+    rows: dict[str, Course] = {"sd3_flow_text": RISES, "sd3_guard_text": lower}
+    assert of_text(scores.proxy_is_not_lost, planted(rows, noise=0.02 if loss else 0.2)).verdict == verdict
+
+
+def test_gold_at_equal_proxy_is_equal_on_one_curve_at_two_speeds() -> None:
+    time = UPDATES / 80
+    slow, fast = ({"proxy": BASE + 0.3 * x, "gold": BASE - 0.2 * x} for x in (time * 0.75, time))
+    study = text(flow=fast, guard=slow)
+    found = of_text(scores.gold_is_higher_at_equal_proxy, study)
+    assert found.verdict == "not confirmed" and found.value == pytest.approx(0, abs=0.02)
+    # at equal updates the slow one is higher, by a quarter of 0.2 of a base of 0.6
+    equal = of_text(scores.gold_is_higher_at_equal_updates, study)
+    assert equal.value == pytest.approx(0.05 / 0.6, abs=0.02)
+
+
+def test_gold_at_equal_proxy_is_told_where_the_curves_part() -> None:
+    time = UPDATES / 80
+    flow, guard = ({"proxy": BASE + 0.3 * time, "gold": BASE - fall * time} for fall in (0.2, 0.02))
+    found = of_text(scores.gold_is_higher_at_equal_proxy, text(flow=flow, guard=guard))
+    # (0.2 - 0.02) / 0.6 at the end, half of it on the way's mean
+    assert found.verdict == "confirmed" and found.value == pytest.approx(0.15, abs=0.03)
+
+
+def text(points: tuple[int, ...] = ALL, **rows: Course) -> Study:
+    named = {"flow": "sd3_flow_text", "guard": "sd3_guard_text", "temp": "sd3_temp_text", "mean":
+             "ablation_mean_revised", "norm": "ablation_ratio_norm", "weight": "ablation_temp_reweight",
+             "kl": "sd3_flow_kl_text"}  # fmt: skip
+    return planted({"sd3_base": {}} | {named[row]: given for row, given in rows.items()}, noise=0.01, points=points)
+
+
+EARLY, LATE = ({"gold": BASE + np.array(rise)} for rise in ([0, 0.1, 0.05, 0, -0.1], [0, 0.05, 0.1, 0.15, 0.05]))
+
+
+def test_a_planted_early_peak_and_fall_are_found() -> None:
+    found = judged(course.gold_peaks_early_and_falls, text(flow=EARLY))
+    assert found.verdict == "confirmed"
+    assert found.parts[0].value == pytest.approx(0.2 / 0.6, abs=0.03)
+    assert found.parts[1].value == 20 / 80
+
+
+def test_a_gold_that_rises_to_the_end_has_no_peak_before_it() -> None:
+    found = judged(course.gold_peaks_early_and_falls, text(flow={"gold": BASE + 0.2 * UPDATES / 80}))
+    assert found.verdict == "not confirmed"
+
+
+def test_a_peak_that_comes_late_is_no_early_one_and_a_later_one_than_flow_grpos_delays_the_fall() -> None:
+    assert judged(course.gold_peaks_early_and_falls, text(flow=LATE)).verdict == "not confirmed"
+    assert judged(course.guard_falls_later, text(flow=EARLY, guard=LATE)).verdict == "confirmed"
+    assert judged(course.guard_falls_later, text(flow=LATE, guard=EARLY)).verdict == "not confirmed"
+
+
+def test_a_level_is_reached_on_the_line_between_evaluations() -> None:
+    levels, times = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]]), UPDATES.astype(float)
+    for goal, when in ((0.0, 0), (0.1, 10), (0.2, 20), (0.3, 50), (0.4, 60), (0.5, 80)):
+        # the way to 0.3 begins at the best so far, not at a dip: from 0.1 at 40 to 0.4 at 60 is where it is
+        assert course.reached(levels, times, np.array([[goal]]))[0, 0] == pytest.approx(
+            {0.3: 40 + 20 * 2 / 3}.get(goal, when)
+        )
+
+
+def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:
+    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
+    found = course.lag(Evidence(text(flow=slow, temp=fast)), "sd3_flow_text", "sd3_temp_text", 0.9)
+    # 72 and 36 updates of 80
+    assert found is not None and found.value == pytest.approx(36 / 80, abs=0.03)
+
+
+def test_a_reweighting_that_is_faster_and_costs_gold_is_confirmed_and_a_slower_one_is_not() -> None:
+    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
+    flow, temp = slow, fast | {"gold": BASE - 0.25 * UPDATES / 80}
+    found = judged(course.reweighting_alone_collapses_sooner, text(flow=flow, temp=temp, weight=temp))
+    assert found.verdict == "confirmed"
+    swapped = judged(course.reweighting_alone_collapses_sooner, text(flow=fast, temp=slow, weight=slow))
+    assert swapped.verdict == "not confirmed"
+
+
+def test_equal_speeds_are_comparable_and_half_the_speed_is_not() -> None:
+    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
+    equal = of_text(course.convergence_is_comparable, text(flow=slow, guard=slow))
+    assert equal.verdict == "confirmed"
+    half = of_text(course.convergence_is_comparable, text(flow=fast, guard=slow))
+    assert half.verdict == "not confirmed"
+
+
+def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
+    ordered = [{"gold": BASE - fall * UPDATES / 80} for fall in (0.3, 0.15, 0.05, 0.03)]
+    names = ("flow", "mean", "norm", "guard")
+    found = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered, strict=True))))
+    assert found.verdict == "confirmed" and len(found.parts) == 3
+    swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
+    assert swapped.verdict == "not confirmed"
+
+
+def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:
+    found = judged(scores.no_heavy_kl_is_needed, text(ENDS, flow=FALLS, guard=STAYS))
+    assert found.verdict == "not run" and "`make extra`" in found.reason
+
+
+def test_diversity_is_judged_by_pictures_and_a_record_without_them_is_told() -> None:
+    rows: dict[str, Course] = {"sd3_base": {}, "sd3_flow_pickscore": FALLS, "sd3_guard_pickscore": STAYS}
+    without = judged(pictures.diversity_is_kept, planted(rows))
+    assert without.verdict == "not run" and "no picture/diversity: repeat with FORCE=1" in without.reason
+    with_pictures = {
+        row: given | {"diversity": 0.3 + (0.1 if "guard" in row else 0), "duplicates": 0.3 * ("flow" in row)}
+        for row, given in rows.items()
+    }
+    assert judged(pictures.diversity_is_kept, planted(with_pictures)).verdict == "confirmed"
+
+
+def test_stripes_have_to_be_there_in_dance_grpo_and_not_in_its_guarded_form() -> None:
+    rows: dict[str, Course] = {"flux_base": {"stripes": 2.0}}
+    for task in ("geneval", "text"):
+        rows |= {f"flux_dance_{task}": {"stripes": 3.0}, f"flux_guard_{task}": {"stripes": 2.0}}
+    assert judged(pictures.stripes_are_absent, planted(rows)).verdict == "confirmed"
+    both = rows | {"flux_guard_text": {"stripes": 3.0}}
+    assert judged(pictures.stripes_are_absent, planted(both)).verdict == "not confirmed"
+
+
+def test_every_claim_has_a_verdict_or_a_reason_whatever_was_run() -> None:
+    for rows in ({"sd3_base": {}}, {"sd3_flow_text": {}}, {"sd3_base": {}, "sd3_guard_text": FALLS}):
+        found = evaluate(planted(rows, seeds=(0,)))
+        assert len(found) == 20
+        for each in found:
+            assert each.verdict in ("underpowered", "not run") and each.reason
