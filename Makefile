@@ -46,7 +46,7 @@ study: setup  ## the committed study: what has no cell in results/tiny is traine
 	$(MAKE) results
 
 results: setup  ## tables, figures, statistics and claims of the committed study, from its cells
-	$(BIN)/python -m paper_tables --runs results/tiny/cells --out results/tiny
+	set -e; for what in tables statistics claims; do $(BIN)/python -m paper_tables $$what --runs results/tiny/cells --out results/tiny; done
 
 test: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm" tests

@@ -138,6 +138,7 @@ def _parquet(frame: pd.DataFrame, path: Path) -> None:
         index=False,
         compression="zstd",
         compression_level=LEVEL,
+        write_statistics=False,
         use_dictionary=[str(name) for name in frame if name not in dense],
         column_encoding=dict.fromkeys(dense, "BYTE_STREAM_SPLIT"),
     )

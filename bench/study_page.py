@@ -26,9 +26,9 @@ def write(kept: Path, out: Path) -> Path:
     Raises:
         LedgerError: a cell cannot be read.
     """
-    order = list(ROWS)
+    order = {name: number for number, name in enumerate(ROWS)}
     found = ledger.load(kept) if kept.is_dir() else []
-    runs = sorted(found, key=lambda run: (order.index(run.info["row"]), run.info["seed"]))
+    runs = sorted(found, key=lambda run: (order.get(run.info["row"], len(order)), run.info["row"], run.info["seed"]))
     tried = out / TRIED
     said = tried.read_text(encoding="utf-8").strip() if tried.exists() else "Not written down yet."
     parts = [INTRODUCTION, made_with(runs), durations(runs), f"## What was tried before\n\n{said}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.experiments import ROWS, Row
+from bench.experiments import BASE, Row
 from paper_tables.frame import PAIRS, Pair, Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.outcomes import difference, wins
@@ -51,7 +51,7 @@ def differences(study: Study) -> Table | None:
 
 
 def _trained(study: Study) -> list[Row]:
-    return [row for row in ROWS.values() if row.recipe and study.of([row])]
+    return [row for row in study.rows if row.setting != BASE]
 
 
 def _seeds(study: Study) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench import ledger, seals
-from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row
+from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row, row_of
 from bench.protocols import PROTOCOLS
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
@@ -51,6 +51,11 @@ class Study:
     def golds(self) -> tuple[str, ...]:
         """Names of the gold scorers at this scale."""
         return GOLD[self.scale]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows with a finished run, in the order of the runs; last those that no table of the paper has."""
+        return tuple({run.info["row"]: row_of(run.info) for run in self.runs}.values())
 
     def of(self, rows: Iterable[Row]) -> tuple[ledger.Run, ...]:
         """The finished runs of `rows`."""

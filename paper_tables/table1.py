@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row, row_of
+from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.coverage import coverage_at
 from paper_tables.statistics.outcomes import final
@@ -78,8 +78,7 @@ def extra(study: Study) -> Table | None:
 
     After the runner's own, those of other methods and of adapters that were trained elsewhere.
     """
-    done = {run.info["row"]: row_of(run.info) for run in study.runs}
-    rows = {name: row for name, row in done.items() if name in EXTRA or name not in ROWS}
+    rows = {row.name: row for row in study.rows if row.name in EXTRA or row.name not in ROWS}
     return _measured(study, rows, f"Beside Table 1, {_where(study)}, measured") if rows else None
 
 

@@ -129,9 +129,9 @@ def test_what_cannot_be_packed_is_refused_and_the_earlier_cell_stays(run: ledger
     before = {path.name: path.read_bytes() for path in cell.path.iterdir()}
     with pytest.raises(LedgerError, match="is packed already"):
         cells.pack(cell, tmp_path / "cells")
-    with (run.path / "scores" / "update-000020.parquet").open("ab") as file:
+    with (run.path / "images" / "update-000020" / "manifest.jsonl").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(LedgerError, match=r"update-000020\.parquet is not what was written"):
+    with pytest.raises(LedgerError, match=r"update-000020/manifest\.jsonl is not what was written"):
         cells.pack(run, tmp_path / "cells")
     unfinished = ledger.Run(run.path, run.info, run.status | {"state": "running"})
     with pytest.raises(LedgerError, match="is not finished"):

@@ -14,8 +14,9 @@ from bench import ledger, train
 from bench.experiments import ROWS, RowError, find_row
 from paper_tables import outputs
 from paper_tables.__main__ import main as make_tables
+from paper_tables.frame import read
 
-# What the README shows.
+# As the README shows it.
 METHOD = '''\
 """Half of GRPO-Guard: its normalised ratio and its clip, and FlowGRPO's equal weights."""
 
@@ -30,35 +31,53 @@ HALF_GUARD = replace(FLOW_GRPO, name="half_guard", log_ratio=ratio_norm, clip=GU
 ROW = "sd3_half_guard_text"
 
 
-@pytest.fixture
-def half_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def half_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The file in the package `baselines`, as if it had been written into its folder."""
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "half_guard.py").write_text(METHOD)
-    baselines.__path__.append(str(tmp_path / "package"))
-    monkeypatch.setattr(baselines, "RECIPES", baselines.RECIPES | baselines.stated())
-    yield
-    baselines.__path__.pop()
+    package = tmp_path_factory.mktemp("package")
+    (package / "half_guard.py").write_text(METHOD)
+    baselines.__path__.append(str(package))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "RECIPES", baselines.RECIPES | baselines.stated())
+        yield
+    baselines.__path__.remove(str(package))
 
 
-def test_the_file_has_a_dozen_lines() -> None:
-    assert len(METHOD.splitlines()) <= 12
-
-
-def test_a_method_of_one_file_is_trained_and_found_in_the_tables(
-    half_guard: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def runs(half_guard: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two updates of the method, and of its base model."""
+    folder = tmp_path_factory.mktemp("own")
     for row in ("sd3_base", ROW):
-        folder = train.run(settings(row, tmp_path, "updates=2", "evaluation.images_per_prompt=2"))
-    run = ledger.read(folder)
-    assert run.finished and run.info["recipe"]["log_ratio"] == "ratio_norm" and run.info["task"] == "text"
+        train.run(settings(row, folder, "updates=2", "evaluation.images_per_prompt=2"))
+    return folder / "runs"
+
+
+def test_the_file_has_a_dozen_lines_and_the_readme_shows_it_and_its_row() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert len(METHOD.splitlines()) <= 12
+    assert f"```python\n{METHOD}```" in readme and f"row={ROW}" in readme
+
+
+def test_a_method_of_one_file_is_trained_as_it_says(runs: Path) -> None:
+    run = ledger.read(runs / ROW / "seed0")
+    assert run.finished and (run.info["recipe"]["log_ratio"], run.info["task"]) == ("ratio_norm", "text")
     assert run.info["recipe"]["clip"] == pytest.approx(2e-6 * 11.3)  # the scale's clips are 11.3 times a paper's
+
+
+def test_the_tables_the_claims_and_the_statistics_have_a_method_of_ones_own(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
-    assert make_tables(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
-    shown = (tmp_path / "out" / "extra.md").read_text()
-    assert "| half_guard |" in shown and "Judged, not trained here" not in shown
-    lines = list(csv.reader((tmp_path / "out" / "extra.csv").open()))
-    assert any(ROW in cell for line in lines for cell in line)
+    for what in ("tables", "statistics", "claims"):
+        assert make_tables([what, "--runs", str(runs), "--out", str(tmp_path)]) == 0
+    assert "| half_guard |" in (tmp_path / "extra.md").read_text()
+    for name in ("extra.csv", "statistics.csv", "curves.csv", "claims_clipping.csv"):
+        assert any(ROW in cell for line in csv.reader((tmp_path / name).open()) for cell in line), name
+
+
+def test_the_reports_curves_have_a_method_of_ones_own(runs: Path) -> None:
+    report = pytest.importorskip("paper_tables.report.points", reason="no report here")
+    assert ROW in set(report.points(read(runs))["row"])
 
 
 def test_a_row_of_ones_own_is_named_by_backbone_file_and_task(half_guard: None) -> None:
@@ -74,12 +93,9 @@ def test_a_name_that_is_no_row_is_refused_with_near_names(half_guard: None, name
         find_row(name)
 
 
-def test_without_its_file_there_is_no_such_row() -> None:
+def test_without_its_file_there_is_no_such_row_and_the_papers_recipes_are_theirs() -> None:
     with pytest.raises(RowError, match="no row is called"):
-        find_row(ROW)
-
-
-def test_every_recipe_of_the_papers_is_stated_once_and_comes_first() -> None:
+        find_row(ROW.replace("half", "third"))
     stated = baselines.stated()
-    assert set(stated) == {"flow_grpo", "dance_grpo", "temp_flow_grpo"}
-    assert all(baselines.RECIPES[name] is recipe for name, recipe in stated.items())
+    assert set(stated) - {"half_guard"} == {"flow_grpo", "dance_grpo", "temp_flow_grpo"}
+    assert all(baselines.RECIPES[name] is recipe for name, recipe in stated.items() if name != "half_guard")

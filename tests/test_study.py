@@ -174,9 +174,12 @@ def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
-    for what in ("tables",):
+    for what in ("tables", "statistics", "claims"):
         assert make_tables([what, "--runs", str(RESULTS / "cells"), "--out", str(tmp_path)]) == 0
     assert texts(tmp_path) == texts(RESULTS)
+    (tmp_path / study.study_page.TRIED).write_text((RESULTS / study.study_page.TRIED).read_text())
+    page = study.study_page.write(RESULTS / "cells", tmp_path)
+    assert page.read_text() == (RESULTS / study.study_page.PAGE).read_text()
 
 
 @pytest.mark.skipif(not (RESULTS / "cells").is_dir(), reason="no cell of the study is committed")
@@ -184,7 +187,11 @@ def test_every_committed_cell_is_whole_small_and_of_the_settings_of_the_study() 
     for run in ledger.load(RESULTS / "cells"):
         assert run.finished and cells.seals.damaged(run.path) == {}
         assert sum(path.stat().st_size for path in run.path.iterdir()) < 500_000
-        repeats.check_asked(run, study.configure(run.info["row"], run.info["seed"]))
+        assert run.info["updates"] == study.UPDATES.get(run.info["task"], 0)
+    # That the others differ from these in nothing but their recipes is what tables are refused without.
+    for row in ("flux_base", "sd3_guard_text"):
+        run = ledger.read(RESULTS / "cells" / row / f"seed{study.PICTURED}")
+        repeats.check_asked(run, study.configure(row, study.PICTURED))
 
 
 def test_a_cell_says_what_the_images_of_its_run_hashed_to(made: Path) -> None:

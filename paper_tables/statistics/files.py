@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.experiments import PROXIES, ROWS, TABLE1
+from bench.experiments import PROXIES, TABLE1
 from paper_tables.frame import GUARD, Study
 from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
@@ -78,9 +78,9 @@ def summary(study: Study) -> list[str]:
 
 def reference(study: Study, row: str) -> str | None:
     """The row of the same backbone and proxy whose method is the plain base method; None if that is the row itself."""
-    mine = ROWS.get(row)
-    found = set(rows(study))
-    if mine is None or not mine.task:
+    found = {each.name: each for each in study.rows}
+    mine = found[row]
+    if not mine.task:
         return None
     plain = (r.name for r in TABLE1.values() if (r.backbone, r.task) == (mine.backbone, mine.task) and _plain(r.name))
     return next((name for name in plain if name in found and name != row), None)
