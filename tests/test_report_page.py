@@ -19,7 +19,8 @@ WITNESS = (
     "print(sorted({'torch', 'mlflow', 'diffusers', 'matplotlib.pyplot'} & set(sys.modules)), file=sys.stderr);"
     "sys.exit(code)"
 )
-LINES = "[...document.querySelectorAll('.chart .mark-line path')].filter(e => e.checkVisibility()).map(e => e.getAttribute('d')).sort()"
+LINES = """[...document.querySelectorAll('.chart .mark-line path')].filter(each => each.checkVisibility())
+  .map(each => each.getAttribute('d')).sort()"""
 RINGS = "document.querySelectorAll('.chart .mark-symbol path[opacity=\"1\"][stroke]').length"
 PICTURES = "[...document.querySelectorAll('.picture')].map(e => e.style.backgroundPosition)"
 # What a person can reach with the Tab key.
@@ -108,7 +109,9 @@ def test_it_opens_without_a_network_in_2_seconds_and_asks_for_nothing_but_its_fi
     for _ in range(3):
         with opened(browser, at(folder / "index.html")) as watched:
             times.append(drawn(watched.page))
-            watched.page.evaluate("Promise.all([...document.images].map(each => { each.loading = 'eager'; return each.decode(); }))")
+            watched.page.evaluate(
+                "Promise.all([...document.images].map(each => { each.loading = 'eager'; return each.decode(); }))"
+            )
             assert not watched.complaints
             assert {address.split(":")[0] for address in watched.requests} <= {"file", "data"}
             assert watched.page.evaluate("window.taken") is None, "a prompt was run as a script"

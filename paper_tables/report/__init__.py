@@ -55,10 +55,14 @@ def _write(study: Study, folder: Path) -> None:
     strips = pictures.strips(study, folder / "pictures")
     context = page.context(study, findings, found, verdicts, strips, printed(behind, findings))
     for panel in context["panels"]:
-        lines = found[(found["seed"] == ALL) & (found["backbone"] == panel["backbone"]) & (found["task"] == panel["task"])]
+        lines = found[
+            (found["seed"] == ALL) & (found["backbone"] == panel["backbone"]) & (found["task"] == panel["task"])
+        ]
         charts.write(lines, panel["name"], behind / panel["stem"])
     (folder / "index.html").write_text(page.render(context), encoding="utf-8", newline="\n")
     with as_file(files("paper_tables.report") / "static") as static:
         for name in STATIC:
             shutil.copyfile(static / name, folder / name)
-    (folder / "vega.js").write_text(f"(() => {{{vl_convert.javascript_bundle()}}})();\n", encoding="utf-8")
+    (folder / "vega.js").write_text(
+        f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();\n", encoding="utf-8"
+    )

@@ -47,7 +47,14 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
     sheet.save(folder / name, optimize=True)
     shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
-    return identity | {"place": anchor(info["row"]), "file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
+    return identity | {
+        "place": anchor(info["row"]),
+        "file": name,
+        "side": side,
+        "updates": updates,
+        "prompts": shown,
+        "scores": _scores(run, rows, updates),
+    }
 
 
 def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
@@ -63,4 +70,3 @@ def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
     """Proxies first, then the others by name."""
     found = {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
     return dict(sorted(found.items(), key=lambda each: (each[0] not in PROXIES, each[0])))
-

@@ -43,7 +43,9 @@ def points(study: Study, curves: Path) -> pd.DataFrame:
     mean = pd.read_csv(curves).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
     mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
     mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)
-    alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(mean[OF_THE_ROW], on=["row", "update"], how="left")
+    alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(
+        mean[OF_THE_ROW], on=["row", "update"], how="left"
+    )
     found = pd.concat([mean, alone.astype({"seed": str})], ignore_index=True).reindex(columns=COLUMNS)
     known = found["proxy"].notna() | found["gold"].notna()
     return found[known].reset_index(drop=True)
@@ -63,4 +65,5 @@ def _ends(study: Study, each: pd.DataFrame) -> pd.DataFrame:
 def records(found: pd.DataFrame) -> list[dict[str, Any]]:
     """The lines as plain values for the page; None for NaN, five significant digits."""
     rounded = found.map(lambda value: float(f"{value:.5g}") if isinstance(value, float) else value)
-    return rounded.astype(object).where(rounded.notna(), None).to_dict("records")
+    lines = rounded.astype(object).where(rounded.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in line.items()} for line in lines]
