@@ -135,6 +135,9 @@ def test_filters_and_axes_change_what_is_drawn_and_the_address_brings_it_back(
     page = watched.page
     every = page.evaluate(LINES)
     assert len(every) == 6  # three rows, proxy and gold
+    page.locator(".chart .layer_5_marks path").last.hover(force=True)
+    told = page.locator("#vg-tooltip-element").inner_text()
+    assert "update" in told and "DanceGRPO" in told and "[" in told
     page.get_by_role("checkbox", name="FlowGRPO", exact=True).uncheck()
     settle(page)
     fewer = page.evaluate(LINES)
@@ -206,7 +209,7 @@ def test_the_keyboard_reaches_everything_and_works_filter_slider_and_theme(watch
     assert page.evaluate("document.querySelector('.mark-line path').getAttribute('stroke')") != ink
     page.get_by_role("link", name="0.9").first.focus()
     page.keyboard.press("Enter")
-    assert page.locator("details.row[open]").count() == 1
+    page.locator("details.row[open]").wait_for()
 
 
 @pytest.mark.browser

@@ -49,10 +49,10 @@ def curve(data: Data, look: Look, titles: tuple[str, str | None], band: float = 
         base.mark_area(opacity=band).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **each),
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=color, strokeDash=dash, order="order:Q", **each),
         base.mark_point(filled=True, opacity=1, size=34).encode(x=x, y=y, color=color, shape=shape),
-        base.mark_point(filled=True, opacity=0, size=360).encode(x=x, y=y, tooltip=[f"{word}:N" for word in WORDS]),
         base.mark_point(size=230, strokeWidth=2.5).encode(
             x=x, y=y, color=color, opacity=alt.Opacity("marked:Q", scale=None)
         ),
+        base.mark_point(filled=True, opacity=0, size=360).encode(x=x, y=y, tooltip=[f"{word}:N" for word in WORDS]),
     )
     return alt.LayerChart(layer=list(drawn))
 

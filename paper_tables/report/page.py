@@ -41,6 +41,7 @@ def render(context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {}  # the order of scores and methods is ours, not the alphabet's
     return environment.get_template("index.html.j2").render(context)
 
 
