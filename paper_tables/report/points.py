@@ -18,7 +18,7 @@ AXES = {
     "images": "images generated for training",
     "forwards": "forward passes of rollouts",
     "device_seconds": "device-seconds of training",
-    "sqrt_kl": "√KL to the base model (nats per image)",
+    "sqrt_kl": "√KL to the base model (nats)",
     "proxy": "the proxy that is trained on",
 }
 IDENTITY = ["row", "method", "backbone", "task"]
