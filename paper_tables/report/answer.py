@@ -79,6 +79,8 @@ def _finding(study: Study, info: dict[str, str]) -> Finding:
 
 def lead(found: list[Finding], backbones: dict[str, str]) -> str:
     """The answer in two sentences: for whom they parted, and what became of the others."""
+    if not found:
+        return "No trained row is finished yet."
     parted = [each for each in found if each.verdict == PARTED]
     names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
     rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"

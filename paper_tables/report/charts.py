@@ -74,7 +74,8 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
         stem: path without its ending.
     """
     look = _legend(list(dict.fromkeys(panel["method"])))
-    parts = [_filled(panel, "proxy", "proxy", look), _filled(panel, "gold", "gold average, base model = 1", look)]
+    titles = {"proxy": "proxy", "gold": "gold average, base model = 1"}
+    parts = [_filled(panel, y, words, look) for y, words in titles.items() if panel[y].notna().any()]
     drawn = alt.vconcat(*parts, title=title, config=CONFIG).to_dict(validate=False)
     panel.to_csv(stem.with_suffix(".csv"), index=False, lineterminator="\n", float_format="%.8g")
     stem.with_suffix(".png").write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))

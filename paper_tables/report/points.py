@@ -40,6 +40,8 @@ def points(study: Study, curves: Path) -> pd.DataFrame:
     """
     each = measured.curves(study).rename(columns=_SHORTER)
     each = each[each["task"] != ""]
+    if each.empty:
+        return pd.DataFrame(columns=COLUMNS)
     mean = pd.read_csv(curves).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
     mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
     mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)

@@ -73,6 +73,12 @@
   // A chart that only gets other points keeps its view; another axis or theme makes it anew.
   const show = async (chart, points, asked) => {
     const y = chart.dataset.y, lines = points.filter((point) => point[y] !== null && point[asked.x] !== null);
+    if (!lines.length) { // as where no base model was judged
+      seen.get(chart)?.view.finalize();
+      seen.delete(chart);
+      chart.replaceChildren();
+      return;
+    }
     const base = lines.filter((point) => point.update === 0).map((point) => point[y]);
     const sets = {
       points: lines.map((point) => drawn(point, y, asked.x)),
