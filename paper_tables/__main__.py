@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from paper_tables.frame import Study, StudyError, read
+from paper_tables.frame import StudyError, read
 
 # Imported when asked for: the page's charts and the figures take a second each to load.
 WRITERS = {
@@ -37,11 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("what", nargs="?", choices=list(WRITERS), default="tables", help="what to make; the tables")
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="folder of run folders ROW/seedK")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what is made")
+    parser.add_argument("--other", type=Path, nargs="+", help="claims: folders of runs with other settings, for C18")
     arguments = parser.parse_args(argv)
+    if arguments.other and arguments.what != "claims":
+        parser.error("--other is for the claims alone")
     try:
         study = read(arguments.runs)
+        others = {"others": [read(root) for root in arguments.other]} if arguments.other else {}
         arguments.out.mkdir(parents=True, exist_ok=True)
-        _writer(arguments.what)(study, arguments.out)
+        _writer(arguments.what)(study, arguments.out, **others)
     except StudyError as error:
         print(f"paper_tables: {error}", file=sys.stderr)
         return 2
@@ -54,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _writer(what: str) -> Callable[[Study, Path], None]:
+def _writer(what: str) -> Callable[..., None]:
     module, name = WRITERS[what]
-    writer: Callable[[Study, Path], None] = getattr(import_module(module), name)
+    writer: Callable[..., None] = getattr(import_module(module), name)
     return writer
 
 

@@ -63,6 +63,7 @@ def pairs(flow: Course, guard: Course) -> dict[str, Course]:
     return rows | {pair.base.name: flow for pair in PAIRS} | {pair.guard.name: guard for pair in PAIRS}
 
 
+claim_18 = scores.not_an_effect_of_other_settings.judge
 FALLS, STAYS = {"gold": BASE - 0.1 * (UPDATES / 80) ** 2}, {"gold": BASE}
 RISES = {"proxy": BASE + 0.3 * (UPDATES / 80)}
 
@@ -175,13 +176,19 @@ def test_a_peak_that_comes_late_is_no_early_one_and_a_later_one_than_flow_grpos_
     assert judged(course.guard_falls_later, text(flow=LATE, guard=EARLY)).verdict == "not confirmed"
 
 
-def test_a_level_is_reached_on_the_line_between_evaluations() -> None:
-    levels, times = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]]), UPDATES.astype(float)
-    for goal, when in ((0.0, 0), (0.1, 10), (0.2, 20), (0.3, 50), (0.4, 60), (0.5, 80)):
-        # the way to 0.3 begins at the best so far, not at a dip: from 0.1 at 40 to 0.4 at 60 is where it is
-        assert course.reached(levels, times, np.array([[goal]]))[0, 0] == pytest.approx(
-            {0.3: 40 + 20 * 2 / 3}.get(goal, when)
-        )
+@pytest.mark.parametrize(
+    ("goal", "when"),
+    [(0.0, 0), (0.1, 10), (0.2, 20), (0.3, 40 + 20 * 2 / 3), (0.4, 60), (0.5, 80)],  # 0.5 is never reached
+)
+def test_a_level_is_reached_on_the_line_between_evaluations(goal: float, when: float) -> None:
+    levels = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]])
+    assert course.reached(levels, UPDATES.astype(float), np.array([[goal]]))[0, 0] == pytest.approx(when)
+
+
+def test_the_rise_that_is_timed_is_the_smaller_one_and_none_where_one_falls() -> None:
+    low, high, falling = (0.2 + np.array([[[0, 0.5, 1.0]]]) * top for top in (0.1, 0.4, -0.3))
+    assert course.threshold(low, high, 0.9)[0, 0] == course.threshold(high, low, 0.9)[0, 0] == pytest.approx(0.29)
+    assert course.threshold(high, falling, 0.9)[0, 0] == pytest.approx(0.2)
 
 
 def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:
@@ -215,6 +222,22 @@ def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     assert found.verdict == "confirmed" and len(found.parts) == 3
     swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
     assert swapped.verdict == "not confirmed"
+
+
+def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
+    studies = [text(ENDS, flow=FALLS, guard=STAYS), text(ENDS, flow=FALLS, guard=STAYS)]
+    for rate, study in zip((1e-3, 3e-3), studies, strict=True):
+        for run in study.runs:
+            run.info["config"] = {"optim": {"rate": rate}, "method": {"advantage": None}}
+    alone, both = (claim_18(Evidence(studies[0], others)) for others in ((), studies[1:]))
+    assert alone.verdict == "not run" and "--other runs/RATE" in alone.reason
+    assert both.verdict == "confirmed"
+    assert [part.name.rpartition(" at ")[2] for part in both.parts] == [
+        "optim.rate=0.001, method.advantage=None", "optim.rate=0.003, method.advantage=None"
+    ]  # fmt: skip
+    nothing = text(ENDS, flow=STAYS, guard=STAYS)
+    nothing.runs[-1].info["config"] = {}
+    assert claim_18(Evidence(studies[0], [nothing])).verdict == "not confirmed"
 
 
 def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:

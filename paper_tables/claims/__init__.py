@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from paper_tables.claims import clipping, course, method, pages, pictures, scores
@@ -35,14 +36,14 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def evaluate(study: Study) -> tuple[Verdict, ...]:
-    """A verdict for every claim, in the order of their numbers."""
-    return _judged(Evidence(study))
+def evaluate(study: Study, others: Sequence[Study] = ()) -> tuple[Verdict, ...]:
+    """A verdict for every claim, in the order of their numbers; `others` are of other settings, for C18."""
+    return _judged(Evidence(study, others))
 
 
-def write(study: Study, out: Path) -> None:
+def write(study: Study, out: Path, others: Sequence[Study] = ()) -> None:
     """Print every verdict; write the files of `pages.write` into `out` and print where they are."""
-    evidence = Evidence(study)
+    evidence = Evidence(study, others)
     verdicts = _judged(evidence)
     print(pages.to_text(study, verdicts), "", "Claims:", sep="\n")
     for path in pages.write(study, verdicts, clipping.activity(evidence), out):

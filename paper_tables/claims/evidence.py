@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,10 +23,10 @@ NORMED = ("ratio_norm", "ratio_norm_batch")  # log ratios that are multiplied by
 
 
 class Evidence:
-    """A study, and what has been read of it."""
+    """A study, what has been read of it, and studies of other settings beside it."""
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, study: Study, others: Sequence[Study] = ()) -> None:
+        self.study, self.others = study, tuple(others)
         self._read: dict[str, pd.DataFrame] = {}
 
     def runs(self, *rows: str) -> tuple[ledger.Run, ...]:

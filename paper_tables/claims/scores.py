@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
 from paper_tables.claims.evidence import Evidence, over_updates
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
-from paper_tables.frame import PAIRS, Pair
+from paper_tables.frame import PAIRS, Pair, Study
 from paper_tables.statistics.outcomes import difference
 from paper_tables.statistics.training import matched_gold
 
 AVERAGE = "gold/average"
+# What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes and the KL of C14.
+VARIED = ("optim.rate", "method.advantage")
 FLOW_TEXT, GUARD_TEXT = "sd3_flow_text", "sd3_guard_text"
 # A unit of the last digit that Table 1 prints of the proxy (PickScore is printed times 26, as the tables have it).
 LAST_DIGIT = {"geneval": 0.01, "pickscore": 0.1, "text": 0.01}
@@ -131,15 +135,26 @@ def no_heavy_kl_is_needed(evidence: Evidence) -> tuple[Part, ...]:
 def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
     """GRPO-Guard's gain is not one of the learning rate or of the advantage's scale.
 
-    Test: C8 on text at other learning rates, and with global_std for both methods. Runs that differ in a setting never
-    share a folder, so each setting is a study of its own, of which C8 is read.
+    Test: C8 on text, in this study and in those of other settings that are named beside it. Runs that differ in a
+    setting never share a folder, so each setting is a study of its own.
     """
+    if evidence.others:
+        return tuple(_text_gain(study) for study in (evidence.study, *evidence.others))
     rows = ", ".join(("sd3_base", FLOW_TEXT, GUARD_TEXT))
     return (missing(
         "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
-        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, then `python -m paper_tables claims "
-        "--runs runs/RATE` has C8 at that rate; method.advantage=global_std in the same way",
+        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, also with method.advantage=global_std"
+        ", and name the folders: `python -m paper_tables claims --other runs/RATE`",
     ),)  # fmt: skip
+
+
+def _text_gain(study: Study) -> Part:
+    """C8 on text in one study, its settings in the part's name."""
+    pair = next(pair for pair in PAIRS if pair.guard.name == GUARD_TEXT)
+    part = gain(Evidence(study), GUARD_TEXT, FLOW_TEXT, AVERAGE, printed_gain(pair))
+    settings = next((flatten(run.info.get("config", {})) for run in study.of([pair.guard])), {})
+    shown = ", ".join(f"{key}={settings.get(key)}" for key in VARIED)
+    return replace(part, name=f"{part.name} at {shown}")
 
 
 @claim("C19", "flow_grpo, issue 244")
