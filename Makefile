@@ -14,7 +14,7 @@ TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation extra figures study results test test-slurm faults lint ui perf
+.PHONY: setup table1 ablation extra figures report study results test test-slurm faults lint ui perf
 
 setup: .venv/.fresh
 
@@ -41,6 +41,10 @@ extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two oth
 
 figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
+
+# Of one's own runs where there are any, else of the committed study.
+report: setup  ## a page of it all, to be opened in a browser; RUNS=FOLDER OUT=FOLDER choose others
+	$(BIN)/python -m paper_tables report --runs $(or $(wildcard $(RUNS)),results/tiny/cells) --out $(OUT)
 
 study: setup  ## the committed study: what has no cell in results/tiny is trained; SEEDS=0,1,2 ROWS=A,B HOURS=3
 	$(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))

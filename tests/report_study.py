@@ -16,7 +16,11 @@ from bench.record import Record
 
 UPDATES, SEEDS, PROMPTS, MEMBERS = (0, 10, 20), (0, 1), 16, 2
 HOSTILE = "<script>window.taken = true</script>"
-CONFIG = {"optim": {"rate": 2e-3}, "sampling": {"groups": 8}, "note": f"</pre></script>{HOSTILE}<img src=x onerror=alert(1)>"}
+CONFIG = {
+    "optim": {"rate": 2e-3},
+    "sampling": {"groups": 8},
+    "note": f"</pre></script>{HOSTILE}<img src=x onerror=alert(1)>",
+}
 # (row, what its own proxy and its golds gain from update 0 to the last)
 GAINS: Mapping[str, tuple[float, float]] = {
     "sd3_base": (0.0, 0.0),
@@ -34,7 +38,9 @@ def write(root: Path) -> Path:
     for name, gains in GAINS.items():
         for seed in SEEDS:
             row = ROWS[name]
-            at = {update: scores(name, seed, gains, update / UPDATES[-1]) for update in (UPDATES if row.recipe else (0,))}
+            at = {
+                update: scores(name, seed, gains, update / UPDATES[-1]) for update in (UPDATES if row.recipe else (0,))
+            }
             folder = write_scored(root, name, at, seed, config=CONFIG, cost=COST)
             record = Record(folder)
             for update in UPDATES[1:] if row.recipe else ():
@@ -51,7 +57,7 @@ def scores(name: str, seed: int, gains: tuple[float, float], share: float) -> Sc
     wobble = 0.02 * np.random.default_rng([seed, sorted(GAINS).index(name)]).standard_normal((PROMPTS, MEMBERS))
     drawn = level + share * wobble
     proxies = {task: drawn + share * gains[0] * (task == ROWS[name].task) for task in ("geneval", "pickscore", "text")}
-    golds = {gold: drawn + share * gains[1] * 0.6 for gold in ("correctness", "cleanliness", "variety")}
+    golds = dict.fromkeys(("correctness", "cleanliness", "variety"), drawn + share * gains[1] * 0.6)
     return proxies | golds
 
 
@@ -67,5 +73,3 @@ def paint(folder: Path, name: str, updates: tuple[int, ...]) -> None:
             Image.new("RGB", (SIDE, SIDE), (*shade[:2], shade[2] + 50 * prompt)).save(images / file)
             entries.append({"file": file, "prompt_id": f"p{prompt:03d}", "prompt": f"{prompt} {HOSTILE}", "seed": 0})
         (images / "manifest.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-
-

@@ -11,6 +11,8 @@ from pathlib import Path
 import vl_convert
 
 from paper_tables import claims, outputs, statistics
+from paper_tables.claims import clipping, pages
+from paper_tables.claims.evidence import Evidence
 from paper_tables.frame import Study
 from paper_tables.report import answer, charts, page, pictures
 from paper_tables.report.figures import printed
@@ -43,16 +45,24 @@ def write(study: Study, out: Path) -> None:
 def _write(study: Study, folder: Path) -> None:
     behind = folder / "files"
     behind.mkdir()
+    evidence = Evidence(study)
+    verdicts = tuple(claim.judge(evidence) for claim in claims.CLAIMS)
     with redirect_stdout(io.StringIO()):  # their numbers are on the page
-        for make in (outputs.write_all, statistics.write, claims.write):
-            make(study, behind)
-    found, strips = points(study), pictures.strips(study, folder / "pictures")
-    context = page.context(study, found, strips, printed(behind, answer.findings(study)))
+        outputs.write_all(study, behind)
+        statistics.write(study, behind)
+    pages.write(study, verdicts, clipping.activity(evidence), behind)
+    found, findings = points(study, behind / "curves.csv"), answer.findings(study)
+    strips = pictures.strips(study, folder / "pictures")
+    context = page.context(study, findings, found, verdicts, strips, printed(behind, findings))
     for panel in context["panels"]:
-        lines = found[(found["seed"] == ALL) & (found["backbone"] == panel["backbone"]) & (found["task"] == panel["task"])]
+        lines = found[
+            (found["seed"] == ALL) & (found["backbone"] == panel["backbone"]) & (found["task"] == panel["task"])
+        ]
         charts.write(lines, panel["name"], behind / panel["stem"])
     (folder / "index.html").write_text(page.render(context), encoding="utf-8", newline="\n")
     with as_file(files("paper_tables.report") / "static") as static:
         for name in STATIC:
             shutil.copyfile(static / name, folder / name)
-    (folder / "vega.js").write_text(f"(() => {{{vl_convert.javascript_bundle()}}})();\n", encoding="utf-8")
+    (folder / "vega.js").write_text(
+        f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();\n", encoding="utf-8"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from paper_tables.comparable import trained
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import base_row
@@ -50,7 +51,7 @@ def direction(change: Interval | None) -> int:
 
 
 def signed(change: Interval | None, decimals: int = 2) -> str:
-    """"+0.08 [+0.02, +0.14]", with a real minus sign; "not measured" where there is none."""
+    """ "+0.08 [+0.02, +0.14]", with a real minus sign; "not measured" where there is none."""
     if change is None:
         return "not measured"
     value, low, high = (_number(number, decimals) for number in (change.value, change.low, change.high))
@@ -65,7 +66,7 @@ def _number(value: float, decimals: int) -> str:
 
 def findings(study: Study) -> list[Finding]:
     """One per trained row, in the order of the runs."""
-    infos = {run.info["row"]: run.info for run in study.runs if run.info["task"]}
+    infos = {run.info["row"]: run.info for run in study.runs if trained(run)}
     return [_finding(study, info) for info in infos.values()]
 
 
@@ -78,6 +79,8 @@ def _finding(study: Study, info: dict[str, str]) -> Finding:
 
 def lead(found: list[Finding], backbones: dict[str, str]) -> str:
     """The answer in two sentences: for whom they parted, and what became of the others."""
+    if not found:
+        return "No trained row is finished yet."
     parted = [each for each in found if each.verdict == PARTED]
     names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
     rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"

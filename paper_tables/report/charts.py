@@ -10,7 +10,7 @@ import pandas as pd
 import vl_convert
 
 from paper_tables.report.inks import inks
-from paper_tables.report.points import AXES
+from paper_tables.report.points import AXES, records
 
 PRINT_WIDTH, HEIGHT = 340, 150  # pixels; the page stretches a chart to its column
 # What the page's own style uses, so that a chart reads as part of the text.
@@ -26,20 +26,22 @@ THEMES = {
 WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "hacking")
 BAND = 0.14  # our choice: three bands on each other still let the grid through
 Look = dict[str, Any]
+Data = tuple[alt.NamedData | alt.InlineData, alt.NamedData | alt.InlineData]
 
 
-def curve(points: Any, base_model: Any, look: Look, titles: tuple[str, str | None], band: float = BAND) -> alt.LayerChart:
+def curve(data: Data, look: Look, titles: tuple[str, str | None], band: float = BAND) -> alt.LayerChart:
     """y against x, a line per curve with its interval as a band, its markers, and rings around marked points.
 
     Args:
-        points: data with x, y, low, high, curve, order, marked (0 or 1) and WORDS, and what `look` names.
-        base_model: data with y, where the base model is; a horizontal line.
+        data: points with x, y, low, high, curve, order, marked (0 or 1), WORDS and what `look` names; and with y where
+            the base model is, a horizontal line.
         look: the channels color, strokeDash and shape.
         titles: of the x and of the y axis.
         band: how opaque an interval is.
     """
     x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, grid=False, title=titles[0]))
     y = alt.Y("y:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, minExtent=36, title=titles[1]))
+    points, base_model = data
     base, each = alt.Chart(points), {"detail": "curve:N"}
     color, dash, shape = look["color"], look["strokeDash"], look["shape"]
     drawn = (
@@ -47,18 +49,20 @@ def curve(points: Any, base_model: Any, look: Look, titles: tuple[str, str | Non
         base.mark_area(opacity=band).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **each),
         base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=color, strokeDash=dash, order="order:Q", **each),
         base.mark_point(filled=True, opacity=1, size=34).encode(x=x, y=y, color=color, shape=shape),
+        base.mark_point(size=230, strokeWidth=2.5).encode(
+            x=x, y=y, color=color, opacity=alt.Opacity("marked:Q", scale=None)
+        ),
         base.mark_point(filled=True, opacity=0, size=360).encode(x=x, y=y, tooltip=[f"{word}:N" for word in WORDS]),
-        base.mark_point(size=230, strokeWidth=2.5).encode(x=x, y=y, color=color, opacity=alt.Opacity("marked:Q", scale=None)),
     )
-    return alt.layer(*drawn)
+    return alt.LayerChart(layer=list(drawn))
 
 
 def template() -> dict[str, Any]:
     """`curve` as the page takes it: data sets by name, and each point's own ink, dash and shape."""
-    data = (alt.Data(name=name) for name in ("points", "base_model"))
+    data = (alt.NamedData(name="points"), alt.NamedData(name="base_model"))
     raw = {"color": alt.Color("ink:N", scale=None), "strokeDash": alt.StrokeDash("dash:N", scale=None),
            "shape": alt.Shape("shape:N", scale=None)}  # fmt: skip
-    made: dict[str, Any] = curve(*data, raw, ("x", None)).to_dict(validate=False)
+    made: dict[str, Any] = curve(data, raw, ("x", None)).to_dict(validate=False)
     return {key: made[key] for key in ("layer",)}
 
 
@@ -70,7 +74,8 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
         stem: path without its ending.
     """
     look = _legend(list(dict.fromkeys(panel["method"])))
-    parts = [_filled(panel, "proxy", "proxy", look), _filled(panel, "gold", "gold average, base model = 1", look)]
+    titles = {"proxy": "proxy", "gold": "gold average, base model = 1"}
+    parts = [_filled(panel, y, words, look) for y, words in titles.items() if panel[y].notna().any()]
     drawn = alt.vconcat(*parts, title=title, config=CONFIG).to_dict(validate=False)
     panel.to_csv(stem.with_suffix(".csv"), index=False, lineterminator="\n", float_format="%.8g")
     stem.with_suffix(".png").write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
@@ -93,9 +98,9 @@ def _filled(panel: pd.DataFrame, y: str, title: str, look: Look) -> alt.LayerCha
     """`curve` with its data in it, on paper."""
     columns = {"update": "x", y: "y", f"{y}_low": "low", f"{y}_high": "high", "row": "curve"}
     lines = panel[panel[y].notna()].rename(columns=columns)[[*columns.values(), "method"]]
-    points = lines.assign(order=lines["x"], marked=0).to_dict("records")
+    points = records(lines.assign(order=lines["x"], marked=0))
     before = [{"y": float(lines.loc[lines["x"] == lines["x"].min(), "y"].mean())}]
-    data = (alt.Data(values=values) for values in (points, before))
+    data = (alt.InlineData(values=points), alt.InlineData(values=before))
     band = min(BAND, 2 * BAND / lines["curve"].nunique())  # many bands on each other hide the lines
-    made = curve(*data, look, (AXES["update"], title), band)
+    made = curve(data, look, (AXES["update"], title), band)
     return made.properties(width=PRINT_WIDTH, height=HEIGHT)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from paper_tables.report.answer import Finding, signed
+from paper_tables.report.answer import Finding
 
 TITLES = {
     "figure1": "Figure 1. Gold average against proxy",
@@ -59,4 +59,6 @@ def _figure7(folder: Path, found: list[Finding]) -> str:
     frame = pd.read_csv(folder / "figure7.csv").sort_values("update")
     last = frame.groupby("method", sort=False).tail(1).sort_values("gold/average", ascending=False)
     said = ", ".join(f"{line['method']} {line['gold/average']:.2f}" for _, line in last.iterrows())
-    return f"Proxy and gold scores over training by the methods of Table 2. Gold average at the end: {said}; no intervals."
+    return (
+        f"Proxy and gold scores over training by the methods of Table 2. Gold average at the end: {said}; no intervals."
+    )

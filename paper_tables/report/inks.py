@@ -26,7 +26,13 @@ class Ink:
 
 
 # Okabe and Ito's hues as in the printed figures, darkened on white where they are too pale for thin lines.
-_DARK_ORANGE, _DARK_PURPLE, _DARK_SKY, _PALE_BLUE, _PALE_VERMILLION = "#a86e00", "#b0568b", "#2a86b8", "#5aa9e6", "#f08243"
+_DARK_ORANGE, _DARK_PURPLE, _DARK_SKY, _PALE_BLUE, _PALE_VERMILLION = (
+    "#a86e00",
+    "#b0568b",
+    "#2a86b8",
+    "#5aa9e6",
+    "#f08243",
+)
 INKS = {
     "FlowGRPO": Ink(VERMILLION, _PALE_VERMILLION, (6, 3), "square"),
     "DanceGRPO": Ink(_DARK_ORANGE, ORANGE, (6, 3), "diamond"),

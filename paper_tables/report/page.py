@@ -41,63 +41,68 @@ def render(context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {}  # the order of scores and methods is ours, not the alphabet's
     return environment.get_template("index.html.j2").render(context)
 
 
-def context(study: Study, found: pd.DataFrame, strips: list[dict[str, Any]], figures: list[Any]) -> dict[str, Any]:
+def context(
+    study: Study, findings: list[Finding], found: pd.DataFrame, verdicts: tuple[claims.Verdict, ...],
+    strips: list[dict[str, Any]], figures: list[dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
     """Everything that the templates name.
 
     Args:
+        findings: as `answer.findings` gives them.
         found: as `points.points` gives them.
+        verdicts: of the claims.
         strips: as `pictures.strips` gives them.
         figures: as `figures.printed` gives them.
     """
-    backbones = table1.BACKBONES[study.scale]
-    findings = answer.findings(study)
-    methods = sorted({each.method for each in findings}, key=_place)
     seeds = sorted({int(run.info["seed"]) for run in study.runs})
     rows = provenance.by_row(study)
-    places = {row["name"]: row["anchor"] for row in rows}
     run_places = {run["id"]: row["anchor"] for row in rows for run in row["runs"]}
-    main = [method for method in methods if method in MAIN] or methods
     return {
         "title": f"Did the proxy and the gold scores part? GRPO-Guard, {study.scale} scale",
         "scale": study.scale,
         "protocol": study.protocol,
         "seeds": f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-        "seed_list": seeds if len(seeds) > 1 else [],
         "sections": SECTIONS,
-        "lead": answer.lead(findings, backbones),
         "reading": f"{READING} {_trust(len(seeds))}".replace(" %", "\u00a0%"),
-        "axes": AXES,
-        "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
-        "tasks": list(dict.fromkeys(each.task for each in findings)),
-        "methods": methods,
-        "main_methods": main,
-        "panels": panels(findings, backbones),
-        "curve_lines": records(found[found["seed"] == ALL]),
         "tables": _tables(study),
         "figures": figures,
         "picture_groups": _groups(strips),
         "provenance": rows,
-        "places": places,
+        "places": {row["name"]: row["anchor"] for row in rows},
         "run_places": run_places,
         "run_count": len(study.runs),
+        **_curves(study, findings, found, seeds, strips),
+        **_claims(study, verdicts, run_places),
+    }
+
+
+def _curves(
+    study: Study, findings: list[Finding], found: pd.DataFrame, seeds: list[int], strips: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What is said and drawn of the curves, the words of their filters, and the data of the page's scripts."""
+    backbones = table1.BACKBONES[study.scale]
+    methods = sorted({each.method for each in findings}, key=_place)
+    drawn = {"chart": charts.template(), "chart_config": charts.CONFIG, "themes": charts.THEMES}
+    return {
+        "lead": answer.lead(findings, backbones),
+        "axes": AXES,
+        "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
+        "tasks": list(dict.fromkeys(each.task for each in findings)),
+        "methods": methods,
+        "main_methods": [method for method in methods if method in MAIN] or methods,
+        "seed_list": seeds if len(seeds) > 1 else [],
+        "panels": panels(findings, backbones),
+        "curve_lines": records(found[found["seed"] == ALL]),
         "signed": signed,
         "span": _span,
         "number": _number,
-        **_claims(study, run_places),
-        "data": {
-            "points": records(found),
-            "axes": AXES,
-            "backbones": backbones,
-            "inks": inks(methods),
-            "themes": charts.THEMES,
-            "chart": charts.template(),
-            "chart_config": charts.CONFIG,
-            "pictures": strips,
-        },
-    }
+        "data": {"points": records(found), "axes": AXES, "backbones": backbones, "inks": inks(methods),
+                 "pictures": strips, **drawn},
+    }  # fmt: skip
 
 
 def panels(findings: list[Finding], backbones: dict[str, str]) -> list[dict[str, Any]]:
@@ -139,8 +144,7 @@ def _tables(study: Study) -> list[tuple[str, Table]]:
     return found + [("table1_printed", each) for each in printed]
 
 
-def _claims(study: Study, places: dict[str, str]) -> dict[str, Any]:
-    verdicts = claims.evaluate(study)
+def _claims(study: Study, verdicts: tuple[claims.Verdict, ...], places: dict[str, str]) -> dict[str, Any]:
     counts = Counter(each.verdict for each in verdicts)
     return {
         "claims": [_claim(each, places) for each in verdicts],

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from bench import ledger
-from bench.experiments import PROXIES
+from bench.experiments import judge_names
 from paper_tables.frame import Study
 from paper_tables.report.provenance import anchor
 
@@ -47,20 +47,27 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
     sheet.save(folder / name, optimize=True)
     shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
-    return identity | {"place": anchor(info["row"]), "file": name, "side": side, "updates": updates, "prompts": shown, "scores": _scores(run, rows, updates)}
+    return identity | {
+        "place": anchor(info["row"]),
+        "file": name,
+        "side": side,
+        "updates": updates,
+        "prompts": shown,
+        "scores": _scores(run, rows, updates),
+    }
 
 
 def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
     """[prompt][update] the scores of each picture; of its prompt's set where a scorer judges that."""
     frame = run.scores()
     frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
-    frame = frame[frame["seed"].isna() | (frame["seed"] == MEMBER)]
-    found = {key: _by_scorer(part) for key, part in frame.groupby(["prompt_id", "update"])}
+    judges = judge_names(run.info["scale"])
+    frame = frame[frame["scorer"].isin(judges) & (frame["seed"].isna() | (frame["seed"] == MEMBER))]
+    found = {key: _by_scorer(part, judges) for key, part in frame.groupby(["prompt_id", "update"])}
     return [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
 
 
-def _by_scorer(part: pd.DataFrame) -> dict[str, float]:
-    """Proxies first, then the others by name."""
+def _by_scorer(part: pd.DataFrame, judges: list[str]) -> dict[str, float]:
+    """Proxies first, then the golds."""
     found = {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
-    return dict(sorted(found.items(), key=lambda each: (each[0] not in PROXIES, each[0])))
-
+    return {name: found[name] for name in judges if name in found}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from paper_tables import frame as measured
 from paper_tables.frame import Study
-from paper_tables.statistics import files
 from paper_tables.statistics.training import hacking
 
 ALL = "all"  # the mean over seeds
@@ -18,7 +18,7 @@ AXES = {
     "images": "images generated for training",
     "forwards": "forward passes of rollouts",
     "device_seconds": "device-seconds of training",
-    "sqrt_kl": "√KL to the base model (nats per image)",
+    "sqrt_kl": "√KL to the base model (nats)",
     "proxy": "the proxy that is trained on",
 }
 IDENTITY = ["row", "method", "backbone", "task"]
@@ -28,19 +28,26 @@ OF_THE_ROW = ["row", "update", "images", "forwards", "device_seconds", "sqrt_kl"
 _SHORTER = {f"gold/average{end}": f"gold{end}" for end in ("", "_low", "_high")}
 
 
-def points(study: Study) -> pd.DataFrame:
+def points(study: Study, curves: Path) -> pd.DataFrame:
     """A line per trained row, seed ("all" for their mean) and evaluation, with COLUMNS.
 
     `gold` is the gold average over the base model's. The ends of an interval are those of the change since the base
     model, put where the base model is; they stand with the mean over seeds alone. Budgets, distance and flag are the
     row's, over all seeds. What a record does not hold is NaN.
+
+    Args:
+        curves: the file that `statistics.write` wrote of the study, so that the page shows what the file says.
     """
     each = measured.curves(study).rename(columns=_SHORTER)
     each = each[each["task"] != ""]
-    mean = files.curves(study).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
+    if each.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    mean = pd.read_csv(curves).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
     mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
     mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)
-    alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(mean[OF_THE_ROW], on=["row", "update"], how="left")
+    alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(
+        mean[OF_THE_ROW], on=["row", "update"], how="left"
+    )
     found = pd.concat([mean, alone.astype({"seed": str})], ignore_index=True).reindex(columns=COLUMNS)
     known = found["proxy"].notna() | found["gold"].notna()
     return found[known].reset_index(drop=True)
@@ -60,4 +67,5 @@ def _ends(study: Study, each: pd.DataFrame) -> pd.DataFrame:
 def records(found: pd.DataFrame) -> list[dict[str, Any]]:
     """The lines as plain values for the page; None for NaN, five significant digits."""
     rounded = found.map(lambda value: float(f"{value:.5g}") if isinstance(value, float) else value)
-    return rounded.astype(object).where(rounded.notna(), None).to_dict("records")
+    lines = rounded.astype(object).where(rounded.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in line.items()} for line in lines]

@@ -16,8 +16,8 @@ _OWN = ("row", "method", "run_id", "config", "versions", "definitions", "hashes"
 
 
 def anchor(row: str) -> str:
-    """The id of a row's place in the provenance: letters, digits, dots and dashes alone."""
-    return "runs-" + re.sub(r"[^A-Za-z0-9.-]", "-", row)
+    """The id of a row's place in the provenance: letters, digits, dots, dashes and underscores alone."""
+    return "runs-" + re.sub(r"[^A-Za-z0-9_.-]", "-", row)
 
 
 def by_row(study: Study) -> list[dict[str, Any]]:

@@ -40,9 +40,11 @@
   const wanted = (asked) => data.points.filter((point) => asked.backbone.has(point.backbone) && asked.task.has(point.task)
     && asked.method.has(point.method)
     && (asked.seeds === "each" ? point.seed !== ALL : point.seed === asked.seeds));
+  // Where a band ends; at the point itself where there is none, or x does not grow with training.
+  const end = (point, y, x, side) => (x === "proxy" ? point[y] : point[`${y}_${side}`] ?? point[y]);
   const drawn = (point, y, x) => ({
     x: point[x], y: point[y], order: point.update, curve: `${point.row}/${point.seed}`, ink: ink(point.method),
-    low: x === "proxy" ? null : point[`${y}_low`], high: x === "proxy" ? null : point[`${y}_high`],
+    low: end(point, y, x, "low"), high: end(point, y, x, "high"),
     dash: data.inks[point.method].dash.length ? data.inks[point.method].dash : [1, 0], shape: data.inks[point.method].shape,
     marked: Number(point === reading()), method: point.method, seed: seedOf(point), update: point.update, budget: whole(point[x]), proxy: span(point, "proxy"),
     "gold average": span(point, "gold"), hacking: point.hacking ?? "not recorded",
@@ -71,6 +73,12 @@
   // A chart that only gets other points keeps its view; another axis or theme makes it anew.
   const show = async (chart, points, asked) => {
     const y = chart.dataset.y, lines = points.filter((point) => point[y] !== null && point[asked.x] !== null);
+    if (!lines.length) { // as where no base model was judged
+      seen.get(chart)?.view.finalize();
+      seen.delete(chart);
+      chart.replaceChildren();
+      return;
+    }
     const base = lines.filter((point) => point.update === 0).map((point) => point[y]);
     const sets = {
       points: lines.map((point) => drawn(point, y, asked.x)),
@@ -79,10 +87,11 @@
     const height = asked.x === "proxy" ? 240 : 115, made = `${asked.x}/${theme()}`, old = seen.get(chart);
     if (old?.made === made) {
       for (const [name, values] of Object.entries(sets)) old.view.data(name, values);
-      await old.view.runAsync();
+      await old.view.resize().runAsync();
       return;
     }
     const { view } = await vegaEmbed(chart, { ...specOf(y === "gold" ? data.axes[asked.x] : null, height), datasets: sets }, options());
+    chart.querySelector("svg").setAttribute("aria-hidden", "true"); // the chart's own label says what it shows
     old?.view.finalize();
     seen.set(chart, { view, made });
   };

@@ -1,0 +1,152 @@
+"""The report's parts: what is said, what is drawn, and what an interruption leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_scores import golds, memory_study
+from numpy.typing import NDArray
+
+from bench.experiments import ROWS
+from paper_tables import report, statistics
+from paper_tables.frame import Study
+from paper_tables.report import answer, pictures, provenance
+from paper_tables.report.answer import Finding, lead, signed
+from paper_tables.report.inks import INKS, inks
+from paper_tables.report.points import ALL, points, records
+from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.outcomes import difference
+
+UPDATES = (0, 10, 20)
+
+
+def levels(seed: int, gain: float = 0.0) -> NDArray[np.float64]:
+    """(P, G) scores, the same noise in every row of a seed."""
+    draw = np.random.default_rng(seed)
+    return 0.5 + gain + 0.05 * draw.standard_normal((24, 1)) + 0.01 * draw.standard_normal((24, 2))
+
+
+def planted(**gains: tuple[float, float]) -> Study:
+    """Rows whose proxy and golds gain linearly over training, under two seeds."""
+    runs = {}
+    for seed in (0, 1):
+        for row, (proxy, gold) in {"sd3_base": (0.0, 0.0), **gains}.items():
+            steps = UPDATES if row != "sd3_base" else (0,)
+            at = {u: {"text": levels(seed, u / 20 * proxy), **golds(levels(seed + 9, u / 20 * gold))} for u in steps}
+            runs[row, seed] = at
+    study = memory_study(runs)
+    told = {name: {"method": ROWS[name].method, "config": {}, "setting": ROWS[name].setting} for name in ROWS}
+    return Study("tiny", tuple(replace(run, info=run.info | told[run.info["row"]]) for run in study.runs))
+
+
+def change(value: float, half: float = 0.1) -> Interval:
+    return Interval(value, value - half, value + half, "prompts", 40, 1)
+
+
+def finding(proxy: float, gold: float) -> Finding:
+    return Finding("row", "FlowGRPO", "sd3", "text", change(proxy), change(gold))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "gold", "verdict"),
+    [
+        (0.3, -0.3, "parted"),
+        (0.3, 0.3, "rose together"),
+        (-0.3, -0.3, "fell together"),
+        (0.3, 0.05, "proxy rose alone"),
+        (0.05, -0.3, "gold fell alone"),
+        (0.05, -0.05, "unclear"),
+    ],
+)
+def test_scores_parted_only_where_both_intervals_say_so(proxy: float, gold: float, verdict: str) -> None:
+    assert finding(proxy, gold).verdict == verdict
+
+
+def test_what_was_planted_is_found_and_named_in_the_answer() -> None:
+    found = answer.findings(planted(sd3_flow_text=(0.2, -0.2), sd3_guard_text=(0.2, 0.2)))
+    assert {each.row: each.verdict for each in found} == {"sd3_flow_text": "parted", "sd3_guard_text": "rose together"}
+    said = lead(found, {"sd3": "tiny SD3"})
+    assert said == "They parted in 1 of 2 trained rows: FlowGRPO on tiny SD3 text. Of the others: rose together in 1."
+
+
+def test_without_a_base_model_or_proxy_nothing_is_said() -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    alone = Study("tiny", tuple(run for run in study.runs if run.info["task"]))
+    (found,) = answer.findings(alone)
+    assert (found.gold, found.proxy, found.verdict) == (None, None, "unclear")
+    assert "none of 1 trained row" in lead([found], {"sd3": "tiny SD3"})
+
+
+def test_a_change_has_its_sign_and_none_where_it_rounds_to_zero() -> None:
+    assert signed(change(-0.2)) == "−0.20 [−0.30, −0.10]"
+    assert signed(change(-0.001)) == "0.00 [−0.10, +0.10]"
+    assert signed(None) == "not measured"
+
+
+def test_bands_are_of_the_change_since_the_base_model(tmp_path: Path) -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    statistics.write(study, tmp_path)
+    found = points(study, tmp_path / "curves.csv")
+    mean = found[found["seed"] == ALL].set_index("update")
+    for end in ("_low", "_high"):
+        assert mean.loc[0, f"proxy{end}"] == pytest.approx(mean.loc[0, "proxy"])
+        assert mean.loc[0, f"gold{end}"] == pytest.approx(1)
+    whole = difference(study, "sd3_flow_text", "sd3_base", "proxy/text")
+    assert whole is not None
+    assert mean.loc[20, "proxy_low"] - mean.loc[0, "proxy"] == pytest.approx(whole.low, abs=1e-6)
+    each = found[found["seed"] != ALL].groupby("update")["proxy"].mean()
+    assert each.to_dict() == pytest.approx(mean["proxy"].to_dict())
+    assert set(found["seed"]) == {ALL, "0", "1"}
+
+
+def test_what_was_not_recorded_is_null_on_the_page() -> None:
+    lines = records(pd.DataFrame({"sqrt_kl": [np.nan, 1 / 3], "method": ["a", "b"]}))
+    assert lines == [{"sqrt_kl": None, "method": "a"}, {"sqrt_kl": 0.33333, "method": "b"}]
+
+
+def test_no_two_methods_share_dash_and_marker_and_every_ink_is_seen_on_its_page() -> None:
+    found = inks([*INKS, "half_guard", "someone's adapter"])
+    assert len({(tuple(ink["dash"]), ink["shape"]) for ink in found.values()}) == len(found)
+    for ink in found.values():
+        assert contrast(ink["light"], "#fdfdfc") >= 3 and contrast(ink["dark"], "#15171b") >= 3, ink
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast ratio of two colours."""
+    low, high = sorted(luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_a_place_on_the_page_is_named_by_plain_letters() -> None:
+    assert provenance.anchor('sd3_"><script>') == "runs-sd3_---script-"
+
+
+def test_an_interrupted_report_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    monkeypatch.setattr(report, "_write", lambda study, folder: (folder / "index.html").write_text("first"))
+    report.write(study, tmp_path)
+
+    def torn(study: Study, folder: Path) -> None:
+        (folder / "index.html").write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "_write", torn)
+    with pytest.raises(KeyboardInterrupt):
+        report.write(study, tmp_path)
+    assert (tmp_path / "report" / "index.html").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_runs_without_pictures_have_no_strip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    assert pictures.strips(study, tmp_path) == []
