@@ -14,7 +14,7 @@ TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 export OMP_NUM_THREADS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup table1 ablation extra figures report study results test test-slurm faults lint ui perf
+.PHONY: setup table1 ablation extra figures report study results test test-browser test-slurm faults lint ui perf
 
 setup: .venv/.fresh
 
@@ -54,7 +54,10 @@ results: setup  ## tables, figures, statistics and claims of the committed study
 	set -e; for what in tables statistics claims; do $(BIN)/python -m paper_tables $$what --runs results/tiny/cells --out results/tiny; done
 
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm and not browser" tests
+
+test-browser: setup  ## the report and MLflow in a real Chromium: Debian's chromium, or CHROMIUM=FILE, or they are skipped
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m browser -rs tests/test_report_page.py tests/test_ledger_browser.py
 
 test-slurm: setup  ## on a real Slurm that the tests start: Debian's slurmctld, slurmd and slurm-client, or they are skipped
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slurm -rs tests/test_slurm.py tests/test_slurm_jobs.py

@@ -59,3 +59,12 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
         statistics.write(read(folder), tmp_path / name)
     for file in ("statistics.csv", "curves.csv"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_runs_without_files_of_scores_have_their_updates_and_no_numbers(tmp_path: Path) -> None:
+    study(tmp_path / "runs", 1)
+    for path in (tmp_path / "runs").rglob("scores/*.parquet"):
+        path.unlink()
+    statistics.write(read(tmp_path / "runs"), tmp_path / "out")
+    curves = pd.read_csv(tmp_path / "out" / "curves.csv")
+    assert curves["gold/average"].isna().all()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.experiments import PROXIES, TABLE1
@@ -149,12 +150,14 @@ def _curve(study: Study, row: str) -> pd.DataFrame:
         found = along(study, row, key, steps) or []
         ends = {key: "value", f"{key}_low": "low", f"{key}_high": "high"}
         lines = pd.DataFrame([{column: getattr(each, end) for column, end in ends.items()} for each in found])
-        frame = frame.merge(lines.reindex(columns=list(ends)).assign(update=steps), on="update", how="left")
+        frame = frame.merge(
+            lines.reindex(columns=list(ends)).assign(update=np.array(steps, dtype=np.int64)), on="update", how="left"
+        )
     distance = training.divergence(study, row)[["update", "sqrt_kl"]]
     flags = training.hacking(study, row)[["update", "flag"]].rename(columns={"flag": "hacking"})
     seeds = len(cube(study, row).seeds)
     return (
-        frame.merge(distance, how="left")
-        .merge(flags, how="left")
+        frame.merge(distance.astype({"update": np.int64}), on="update", how="left")
+        .merge(flags.astype({"update": np.int64}), on="update", how="left")
         .assign(row=row, seeds=seeds, over=BOTH if seeds > 1 else PROMPTS)
     )
