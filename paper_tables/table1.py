@@ -9,6 +9,7 @@ import pandas as pd
 from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.estimate import ends
 from paper_tables.statistics.outcomes import final
 from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
 
@@ -69,7 +70,7 @@ COLUMNS = {
 
 
 def measured(study: Study) -> Table:
-    """Table 1 from the last evaluation of each finished run; a cell is the mean over seeds."""
+    """Table 1 from the last evaluation of each finished run, a row's at equal updates; a cell is the mean over seeds."""
     return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
 
 
@@ -87,7 +88,7 @@ def _where(study: Study) -> str:
 
 
 def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
-    frame = curves(study).sort_values("update", kind="stable").groupby("run_id", sort=False).tail(1)
+    frame = _last(study)
     columns = COLUMNS[study.scale]
     lines = []
     for row in rows.values():
@@ -95,6 +96,14 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
         name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else row.method
         lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
     return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
+
+
+def _last(study: Study) -> pd.DataFrame:
+    """The last evaluation of each run, where seeds of a row were trained for different updates the last in common."""
+    frame = curves(study).sort_values("update", kind="stable")
+    found = {row.name: ends(study, row.name) for row in study.rows}
+    stop = frame["row"].map({name: end[0][0] for name, end in found.items() if end and end[1]})
+    return frame[stop.isna() | (frame["update"] <= stop)].groupby("run_id", sort=False).tail(1)
 
 
 def in_columns(
@@ -125,7 +134,7 @@ def _cell(study: Study, row: Row, column: Column, runs: pd.DataFrame) -> Cell:
     cell = number(value, column.decimals, runs=tuple(scored["run_id"]), n=n, missing=missing)
     definitions = tuple(sorted({each for each in scored[f"{column.key}_definition"] if each})) if counts else ()
     found = final(study, row.name, column.key)
-    same = found is not None and found.seeds == len(scored)
+    same = found is not None and set(found.of_seeds) == set(scored["seed"])
     cell = with_ends(replace(cell, definitions=definitions), found if same else None, column.decimals)
     return own_proxy(cell, row, column)
 
@@ -149,6 +158,7 @@ def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
     judged = [f"{row.method} ({row.name})" for row in rows.values() if row.setting == JUDGED and row.name in seeds]
     notes += [f"Judged, not trained here: {', '.join(judged)}."] if judged else []
+    notes += [f"{name} is shown {end[1]}." for name in seeds if (end := ends(study, name)) and end[1]]
     absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []

@@ -16,6 +16,7 @@ from paper_tables.statistics.estimate import (
     Ask,
     aligned,
     base_row,
+    ends,
     estimate,
     estimate_each,
     levels,
@@ -75,11 +76,11 @@ def area_between(study: Study, row: str, other: str) -> Interval | None:
 
 
 def peak(study: Study, row: str) -> Peak | None:
-    """The highest gold average of a row; None where it has fewer than two evaluations, or no base model's run."""
+    """The highest gold average of a row; None without a second evaluation, one at the end, or a base model's run."""
     steps = updates(study, row)
     halves = [Ask(row, AVERAGE, steps, half) for half in (0, 1)]
     split = observed(study, halves)
-    if len(steps) < 2 or split is None:
+    if len(steps) < 2 or split is None or steps[-1] != _end(study, row):
         return None
     whole = _across(study, Ask(row, AVERAGE, steps))
     top = int(whole.argmax())
@@ -157,6 +158,11 @@ def observed(study: Study, asks: Sequence[Ask]) -> list[Floats] | None:
     if panels is None:
         return None
     return [curve[0] for curve in levels(asks, [column_means(panel) for panel in panels])]
+
+
+def _end(study: Study, row: str) -> int | None:
+    end = ends(study, row)
+    return end[0][0] if end else None
 
 
 def _across(study: Study, ask: Ask) -> Floats:
