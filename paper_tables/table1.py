@@ -70,7 +70,7 @@ COLUMNS = {
 
 
 def measured(study: Study) -> Table:
-    """Table 1 from the last evaluation of each finished run, a row's at equal updates; a cell is the mean over seeds."""
+    """Table 1 from the last evaluations of finished runs, a row at equal updates; a cell is the mean over seeds."""
     return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
 
 
