@@ -6,7 +6,7 @@ from bench.experiments import BASE, Row
 from paper_tables.frame import PAIRS, Pair, Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.outcomes import difference, wins
-from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
+from paper_tables.table import EMPTY, Cell, Table, mark_intervals, number, text, with_ends
 from paper_tables.table1 import COLUMNS, Column, intervals, own_proxy
 
 WINS = (
@@ -32,7 +32,8 @@ def wins_table(study: Study) -> Table | None:
             told += [f"{row.name}: {found.all_up.note}."] if found.all_up.note else []
             rows.append((text(f"{row.method}, {row.backbone} {row.task}"), *cells))
     heads = ("Against the base model", *(f"{column.head} wins" for column in golds), "all up", "all down")
-    notes = (WINS, intervals(_seeds(study)), *told)
+    rows, marks = mark_intervals(rows)
+    notes = (WINS, *intervals(marks), *told)
     title = f"Wins against the base model, {study.scale} scale, measured"
     return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
 
@@ -48,17 +49,14 @@ def differences(study: Study) -> Table | None:
             told += [f"{pair.guard.name}: {each.note}." for each in found if each and each.note]
             rows.append((text(f"{pair.base.method}, {pair.base.backbone} {pair.base.task}"), *cells))
     heads = ("GRPO-Guard less", *(column.head for column in columns))
-    notes = (PAIRED, intervals(_seeds(study)), *dict.fromkeys(told))
+    rows, marks = mark_intervals(rows)
+    notes = (PAIRED, *intervals(marks), *dict.fromkeys(told))
     title = f"GRPO-Guard less its base method, {study.scale} scale, measured"
     return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
 
 
 def _trained(study: Study) -> list[Row]:
     return [row for row in study.rows if row.setting != BASE]
-
-
-def _seeds(study: Study) -> int:
-    return len({run.info["seed"] for run in study.runs})
 
 
 def _share(study: Study, row: Row, share: Interval) -> Cell:
