@@ -119,6 +119,22 @@ def test_choosing_the_peak_and_measuring_it_on_the_same_prompts_would_find_a_fal
     assert np.mean(naive) > 4 * errors[1]
 
 
+def test_a_fall_that_was_never_seen_is_not_certain_to_be_none() -> None:
+    found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.1), (0.7, 1.3)]}, noise=0.03), FLOW)
+    assert found is not None and found.update == 40 and found.fall.value == 0
+    assert np.isnan([found.fall.low, found.fall.high]).all() and not found.fall.excludes(0.1)
+
+
+def test_the_step_of_the_peak_is_chosen_anew_in_every_resample() -> None:
+    # both halves choose the last evaluation, but hardly: other prompts would have chosen another
+    widths = []
+    for seed in range(20):
+        found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.0), (0.7, 1.02)]}, noise=0.15, seed=seed), FLOW)
+        assert found is not None
+        widths += [found.fall.high - found.fall.low] if found.fall.value == 0 else []
+    assert len(widths) > 3 and np.mean(np.array(widths) > 0) > 0.9
+
+
 def test_hacking_is_a_proxy_above_and_gold_below_the_base_beyond_doubt() -> None:
     curve = [(0.5, 1.0), (0.6, 1.1), (0.7, 0.8), (0.7, 0.999), (0.4, 0.8)]
     found = hacking(study({FLOW: curve}, noise=0.05), FLOW)
