@@ -38,6 +38,11 @@ def test_every_number_has_its_interval_its_runs_and_says_over_what_it_is(
     assert {"mean", "difference", "won", "all up", "all down", "fall from peak"} < set(frame.index)
     assert ("interquartile mean" in frame.index) == (seeds >= 4)
     assert "picture/stripes" in set(frame["key"])
+    told = (
+        "cannot be told from one seed" if seeds == 1 else r"needs \d+ seeds at 12 prompts|no number of seeds is enough"
+    )
+    assert frame.loc[["power"], "note"].str.contains(told).all() and set(frame.loc[["power"], "other"]) == {ROWS[1]}
+    assert frame.loc[["power"], "note"].str.contains(r"to find 0\.11 \(what Table 1 prints\)").sum() == 1
     assert f"95 % intervals over {over}, {seeds} seed" in capsys.readouterr().out
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.experiments import PROXIES, TABLE1
-from paper_tables.frame import GUARD, Study
+from paper_tables import published
+from paper_tables.frame import GUARD, PAIRS, Study
 from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
@@ -19,9 +20,11 @@ from paper_tables.statistics.coverage import coverage_at
 from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
 from paper_tables.statistics.panel import cube
+from paper_tables.statistics.power import needed
 
 Line = dict[str, Any]
 ENDS = ("value", "low", "high", "over", "prompts", "seeds", "level")
+LAST_DIGIT = 0.01  # Table 1 prints Averages to two decimals
 FLOATS = "%.8g"  # our choice: what a sum's order, and so another machine, does not change
 FEWEST_FOR_QUARTILES = 4  # below, no quarter of the seeds is a whole seed
 
@@ -44,7 +47,8 @@ def statistics(study: Study) -> pd.DataFrame:
     """A line per row, key and method: value, low, high, over, prompts, seeds, level, note, runs.
 
     Methods: mean and interquartile mean over seeds at the last evaluation; difference from `other`, the row's method
-    without what is new in it; won, all up, all down against the base; matched, area, peak update, fall.
+    without what is new in it; won, all up, all down against the base; matched, area, peak update, fall; power, how many
+    seeds would resolve the printed effect, in its note.
     """
     lines: list[Line] = []
     for row in rows(study):
@@ -126,9 +130,19 @@ def _of_pair(study: Study, row: str, other: str) -> Iterator[Line]:
     for key in _keys(study, row):
         yield from line(key, "difference", difference(study, row, other, key))
     yield from line(AVERAGE, "area between per update", training.area_between(study, row, other))
+    size, source = _effect(row, other)
+    words = f"{needed(study, row, other, size)} to find {size:.2g} ({source})"
+    yield from line(AVERAGE, "power", None, words, always=True)
     matched = training.matched_gold(study, row, other)
     note = matched.reason or f"proxy {matched.low:.4f} to {matched.high:.4f}"
     yield from line(AVERAGE, "difference at matched proxy", matched.interval, note, always=True)
+
+
+def _effect(row: str, other: str) -> tuple[float, str]:
+    """The effect on the Average that a pair is to resolve, and where it is from."""
+    if any((pair.guard.name, pair.base.name) == (row, other) for pair in PAIRS):
+        return float(published.table1()["d_average"][row]), "what Table 1 prints"
+    return LAST_DIGIT, "the last digit of a printed Average"
 
 
 def _line(
