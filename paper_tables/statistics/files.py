@@ -17,7 +17,7 @@ from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
 from paper_tables.statistics.coverage import coverage_at
-from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, trained, updates
+from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, run_ids, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
 from paper_tables.statistics.panel import cube
 from paper_tables.statistics.power import needed
@@ -25,6 +25,7 @@ from paper_tables.statistics.power import needed
 Line = dict[str, Any]
 ENDS = ("value", "low", "high", "over", "prompts", "seeds", "level")
 LAST_DIGIT = 0.01  # Table 1 prints Averages to two decimals
+OF_ONE = ("mean", "interquartile mean", "fall from peak")  # `other` is the base model, which an Average needs
 FLOATS = "%.8g"  # our choice: what a sum's order, and so another machine, does not change
 FEWEST_FOR_QUARTILES = 4  # below, no quarter of the seeds is a whole seed
 
@@ -152,7 +153,8 @@ def _line(
     """The line of an interval; none where there is no interval, unless the note says why."""
     if found is None and not always:
         return
-    runs = [run.info["run_id"] for run in study.runs if run.info["row"] in (row, other)]
+    names = (row, other) if method not in OF_ONE else (row,)
+    runs = run_ids(study, found, key, *names)
     ends = {name: getattr(found, name) for name in ENDS} if found else {}
     note = "; ".join(filter(None, (note, found.note if found else "")))
     yield {"row": row, "other": other, "key": key, "method": method, **ends, "note": note, "runs": " ".join(runs)}
