@@ -77,7 +77,7 @@ def summary(study: Study) -> list[str]:
     for seeds in sorted({end.seeds for end in ends}):
         over = next(end.over for end in ends if end.seeds == seeds)
         of = "seed; another seed may differ by more" if over == PROMPTS else "seeds"
-        held = f"in simulated studies {100 * coverage_at(seeds):.0f} % or more of such intervals hold the truth"
+        held = f"in simulated studies about {100 * coverage_at(seeds):.0f} % of such intervals of a mean hold the truth"
         lines.append(f"95 % intervals over {over}, {seeds} {of}; {held}.")
     return lines
 
