@@ -10,6 +10,7 @@ from fake_scores import GOLDS, Scores, golds, memory_study
 
 from paper_tables.frame import Study
 from paper_tables.statistics import area_between, divergence, hacking, matched_gold, peak
+from paper_tables.statistics.estimate import AVERAGE, Ask, aligned
 from paper_tables.statistics.matching import gold_at, matched_difference
 
 BASE, FLOW, GUARD = "sd3_base", "sd3_flow_text", "sd3_guard_text"
@@ -40,14 +41,29 @@ def test_two_runs_on_one_curve_at_different_speeds_have_equal_matched_gold() -> 
     found = matched_gold(study({FLOW: fast, GUARD: slow}), GUARD, FLOW)
     assert found.interval is not None
     assert found.interval.value == pytest.approx(0, abs=1e-3) and (found.low, found.high) == pytest.approx((0.5, 0.7))
-    straight = [(x, 1.5 - x) for x in (0.5, 0.53, 0.8, 0.9)]
+    straight = [(x, 1.5 - x) for x in (0.5, 0.53, 0.6, 0.9)]
     found = matched_gold(study({FLOW: straight, GUARD: [(x, 1.5 - x) for x in (0.5, 0.7, 0.75)]}), GUARD, FLOW)
     assert found.interval is not None and found.interval.value == pytest.approx(0, abs=1e-12)
 
 
+def test_on_one_bent_curve_the_row_that_was_evaluated_more_often_is_not_above() -> None:
+    def bent(*proxies: float) -> Curve:
+        return [(0.5 + x, 1 - 3 * x**2) for x in (0, *proxies)]
+
+    slow, fast = bent(0.04, 0.08, 0.12, 0.16, 0.2), bent(0.1, 0.19, 0.3)
+    found = [matched_gold(study({FLOW: fast, GUARD: slow}), *rows).interval for rows in ((GUARD, FLOW), (FLOW, GUARD))]
+    assert found[0] is not None and found[1] is not None
+    assert abs(found[0].value) < 1.5e-3 and found[0].value == pytest.approx(-found[1].value)
+    # a chord of the fast row over the whole range would be below by far more
+    assert gold_at(np.array([0.55]), *np.array(fast).T)[0] < 1 - 3 * 0.05**2 - 7e-3
+    jump = matched_gold(study({FLOW: bent(0.3), GUARD: slow}), GUARD, FLOW)
+    assert jump.interval is None and "sd3_flow_text was never evaluated" in jump.reason
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_gold_that_is_kept_at_equal_proxy_is_found(seeds: int) -> None:
-    flow, guard = [(0.5 + x, 1 - 2 * x) for x in (0, 0.1, 0.2)], [(0.5 + x, 1 - x) for x in (0, 0.05, 0.1, 0.15)]
+    flow = [(0.5 + x, 1 - 2 * x) for x in (0, 0.075, 0.2)]
+    guard = [(0.5 + x, 1 - x) for x in (0, 0.05, 0.1, 0.15)]
     found = matched_gold(study({FLOW: flow, GUARD: guard}, noise=0.02, seeds=seeds), GUARD, FLOW).interval
     assert found is not None and found.seeds == seeds
     assert found.low > 0 and found.value == pytest.approx(0.075, abs=0.02)
@@ -102,6 +118,35 @@ def test_choosing_the_peak_and_measuring_it_on_the_same_prompts_would_find_a_fal
     errors = [np.std(falls) / len(falls) ** 0.5 for falls in (fair, naive)]
     assert abs(np.mean(fair)) < 2.5 * errors[0]
     assert np.mean(naive) > 4 * errors[1]
+
+
+def test_a_fall_that_was_never_seen_is_not_certain_to_be_none() -> None:
+    found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.1), (0.7, 1.3)]}, noise=0.03), FLOW)
+    assert found is not None and found.update == 40 and found.fall.value == 0
+    assert np.isnan([found.fall.low, found.fall.high]).all() and not found.fall.excludes(0.1)
+
+
+def test_the_step_of_the_peak_is_chosen_anew_in_every_resample() -> None:
+    # both halves choose the last evaluation, but hardly: other prompts would have chosen another
+    widths = []
+    for seed in range(20):
+        found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.0), (0.7, 1.02)]}, noise=0.15, seed=seed), FLOW)
+        assert found is not None
+        widths += [found.fall.high - found.fall.low] if found.fall.value == 0 else []
+    assert len(widths) > 3 and np.mean(np.array(widths) > 0) > 0.9
+
+
+def test_halves_are_of_the_same_prompts_in_every_panel() -> None:
+    """A prompt that the base model alone was not judged on moves no other prompt to the other half."""
+    values, lacking = np.ones((9, 1)), np.ones((9, 1))
+    lacking[2] = np.nan
+    some = memory_study({(BASE, 0): {0: golds(values)}, (FLOW, 0): {0: golds(lacking), 20: golds(lacking)}})
+    asks = [Ask(FLOW, AVERAGE, (0, 20), half) for half in (0, 1)]
+    panels = aligned(some, asks)
+    assert panels is not None
+    kept = [set(np.flatnonzero(np.isfinite(panel.values).any(axis=(0, 2)))) for panel in panels]
+    assert kept[0] == kept[1] - {2} and kept[2] == kept[3] - {2} and not kept[1] & kept[3]
+    assert kept[1] | kept[3] == set(range(9))
 
 
 def test_hacking_is_a_proxy_above_and_gold_below_the_base_beyond_doubt() -> None:
