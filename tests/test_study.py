@@ -104,7 +104,7 @@ def scored(value: float, bits: float = 0.0) -> SimpleNamespace:
         {"update": 4, "scorer": "text", "prompt_id": [f"p{i}" for i in range(20)], "score": value + spread + bits}
     )
     frame = pd.DataFrame({"update": [4], "proxy/text": [value + bits]})
-    info = {"row": "sd3_flow_text", "seed": 0}
+    info = {"row": "sd3_flow_text", "seed": 0, "versions": {"torch": "1.0"}}
     return SimpleNamespace(scores=lambda: scores, metrics=lambda: frame, diagnostics=lambda: frame, info=info)
 
 
@@ -117,6 +117,17 @@ def test_a_check_tells_equal_bits_from_equal_means_from_other_numbers(
     monkeypatch.setattr(repeats, "_cpu", lambda run: "another CPU")
     assert repeats._tell(scored(0.5), scored(0.5, bits)) == code
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cpu", ["ours", "another"])
+def test_on_the_cells_type_of_cpu_a_check_passes_on_equal_bits_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cpu: str
+) -> None:
+    monkeypatch.setattr(cells, "cpu", lambda: "ours")
+    monkeypatch.setattr(repeats, "_cpu", lambda run: cpu)
+    assert repeats._tell(scored(0.5), scored(0.5)) == 0
+    assert repeats._tell(scored(0.5), scored(0.5, 1e-9)) == int(cpu == "ours")
+    assert ("equal bits are wanted; other packages than torch 1.0" in capsys.readouterr().out) == (cpu == "ours")
 
 
 def test_the_interval_of_a_check_is_that_of_a_mean_over_prompts() -> None:
