@@ -95,7 +95,7 @@ def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
 
 def _judging(key: str) -> bool:
     section, *rest = key.split(".")
-    return section == "backbones" and rest[1] in PAINTING or ".".join([section, *rest[:1]]) in JUDGING
+    return (section == "backbones" and rest[1] in PAINTING) or ".".join([section, *rest[:1]]) in JUDGING
 
 
 def check_starts(runs: tuple[ledger.Run, ...]) -> None:

@@ -162,6 +162,8 @@ def _attempt(read_record: Callable[[], Any], path: Path) -> Any:
     """`read_record()`, or a StudyError that names `path`."""
     try:
         return read_record()
+    except StudyError:
+        raise
     except ledger.LedgerError as error:
         raise StudyError(_one_line(error)) from error
     except (ValueError, KeyError, OSError) as error:
