@@ -23,6 +23,7 @@ from paper_tables.__main__ import main as make_tables
 RESULTS = Path(study.__file__).parents[1] / study.RESULTS
 BY_HAND = {"README.md", study.study_page.PAGE, study.study_page.TRIED}
 ROWS = "sd3_flow_text,sd3_base"
+SHORT = "updates=2"
 
 
 def train_here(jobs: list[Job], at_once: int, ended: Callable[[Job], None], until: float) -> None:
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(folder: Path, *more: str) -> int:
-    settings = overrides(folder, "runs=" + str(folder / "runs"), *more)
+    settings = overrides(folder, SHORT, *more)
     return study.main([*settings, "--rows", ROWS, "--seeds", "0", "--jobs", "2", "--out", str(folder / "out")])
 
 
@@ -61,7 +62,7 @@ def test_finished_runs_become_cells_and_keep_all_but_their_checkpoints(made: Pat
     assert {run.info["row"] for run in ledger.load(kept)} == set(ROWS.split(","))
     left = made / "runs" / "sd3_flow_text" / "seed0"
     assert (left / "lora").is_dir() and not (left / "checkpoints").exists()
-    assert len(ledger.read(kept / "sd3_flow_text" / "seed0").pictures()) == 4 * 3  # prompts, evaluations
+    assert len(ledger.read(kept / "sd3_flow_text" / "seed0").pictures()) == 4 * 2  # prompts, evaluations
 
 
 def test_what_has_a_cell_is_not_trained_again_also_where_its_run_is_gone(
@@ -92,7 +93,7 @@ def test_a_cell_trained_anew_is_equal_to_the_bit(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(repeats, "BESIDE", tmp_path / "check")
-    settings = overrides(made, "--check", "sd3_flow_text", "0", "--out", str(made / "out"))
+    settings = overrides(made, SHORT, "--check", "sd3_flow_text", "0", "--out", str(made / "out"))
     assert study.main(settings) == 0
     assert "sd3_flow_text seed 0: equal to the bit" in capsys.readouterr().out
 
