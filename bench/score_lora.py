@@ -22,6 +22,7 @@ from bench.checkpoint import State
 from bench.config import Config, ConfigError
 from bench.ema import Ema
 from bench.experiments import JUDGED, PROXIES, ROWS, Row
+from bench.ledger.runs import NAME
 from bench.lock import RunLock
 from bench.lora_files import Adapter
 from bench.machine import check_memory, set_precision
@@ -45,7 +46,7 @@ def row_for(source: str, name: str, backbone: str, proxy: str) -> Row:
         ConfigError: the name is a row's of the paper, or no name of a folder.
     """
     name = name or Path(source.replace(":", "/")).name
-    if not re.fullmatch(r"\w[\w.-]*", name) or name in ROWS:
+    if not re.fullmatch(NAME, name) or name in ROWS:
         raise ConfigError(f"a row of one's own cannot be called {name!r}; give it another --name")
     return Row(name, backbone, JUDGED, name, task=proxy)
 

@@ -141,6 +141,16 @@ def test_what_cannot_be_packed_is_refused_and_the_earlier_cell_stays(run: ledger
     assert [path.name for path in cell.path.parent.iterdir()] == ["seed0"]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [{"row": "../elsewhere"}, {"row": "/etc"}, {"row": ".."}, {"row": 3}, {"seed": "0/../../x"}, {"seed": True}],
+)
+def test_a_record_whose_names_lead_out_of_a_folder_is_not_read(run: ledger.Run, named: dict[str, object]) -> None:
+    (run.path / "run.json").write_text(json.dumps(run.info | named))
+    with pytest.raises(LedgerError, match=r"seed0 cannot be read \(wanted a (row's name|seed)"):
+        ledger.read(run.path)
+
+
 def test_packing_a_run_twice_gives_the_same_bytes(run: ledger.Run, tmp_path: Path) -> None:
     one, two = (cells.pack(run, tmp_path / name, pictures=True) for name in ("one", "two"))
     assert {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in two.iterdir()}
