@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from glob import escape
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import errors, snapshot_download
 
@@ -38,15 +40,35 @@ def refusal(weights: str, error: BaseException | None, what: str = "pipeline") -
 def fetch(source: str, files: Sequence[str], what: str) -> Path:
     """The folder `source`, or that hub repository's files whose names match one of the patterns `files`.
 
+    Args:
+        source: FOLDER, REPOSITORY or, for what is in one folder of a repository, REPOSITORY:SUBFOLDER.
+
     Raises:
         OSError: it cannot be had; the message names it and says what to do.
     """
     if Path(source).is_dir():
         return Path(source)
+    repository, _, below = source.partition(":")
+    place = PurePosixPath(below)
+    if place.is_absolute() or ".." in place.parts:
+        raise OSError(f"wanted REPOSITORY:SUBFOLDER with a folder inside the repository, found {source!r}")
     try:
-        return Path(snapshot_download(source, allow_patterns=list(files)))
+        folder = Path(
+            snapshot_download(repository, allow_patterns=[escape(below and f"{place}/") + file for file in files])
+        )
     except (OSError, ValueError) as error:
-        raise OSError(refusal(source, error, what)) from error
+        raise OSError(refusal(repository, error, what)) from error
+    if not (folder / place).is_dir():
+        raise OSError(
+            f"no {what} could be loaded from hub repository {repository!r}: it has none in a folder {below!r}"
+        )
+    return folder / place
+
+
+def commit(folder: Path) -> str:
+    """Which commit of a hub repository a folder in the hub's cache is, or is in; empty for any other folder."""
+    found = re.search(r"/snapshots/([0-9a-f]{40})(/|$)", folder.absolute().as_posix())
+    return found[1] if found else ""
 
 
 def fingerprint(weights: str, parts: tuple[str, ...] = ("",)) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -28,7 +29,13 @@ PARTS = {
     "alpha": "alpha",
 }
 # Settings of peft that change what an adapter computes, and that nothing here would compute.
-BEYOND = ("use_dora", "use_rslora", "alpha_pattern", "modules_to_save", "lora_bias")
+BEYOND = (
+    "use_dora", "use_rslora", "alpha_pattern", "modules_to_save", "lora_bias", "layer_replication", "use_qalora",
+    "alora_invocation_tokens", "target_parameters", "trainable_token_indices",
+)  # fmt: skip
+# Beginnings that leave the frozen weights alone; the others (pissa, olora, loftq, corda, ...) change them,
+# and an adapter as peft saves it is what lies between the two.
+BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
 NAMED = 3  # keys in a message
 
 
@@ -62,16 +69,30 @@ def read(folder: Path) -> Adapter:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
             metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
         beside = path.with_name(CONFIG)
-        settings = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else _unprefixed(metadata)
+        settings = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else metadata
+        if not isinstance(settings, dict):
+            raise ValueError(f"its settings are no object but {type(settings).__name__}")
+        settings = _unprefixed(settings)
     except (OSError, SafetensorError, ValueError) as error:
         raise PolicyError(f"no adapter could be read from {path}: {error}") from error
-    if strange := [name for name in BEYOND if settings.get(name)]:
-        raise PolicyError(f"the adapter {path} was made with {', '.join(strange)}, which cannot be judged here")
+    _check_settings(settings, path)
     parts = _sorted(tensors, path)
     stated = settings.get("lora_alpha")
-    alpha = {layer: float(stated or down.shape[0]) for layer, down in parts["A"].items()}
+    alpha = {layer: float(down.shape[0] if stated is None else stated) for layer, down in parts["A"].items()}
     alpha |= {layer: float(found) for layer, found in parts["alpha"].items()}
     return Adapter(parts["A"], parts["B"], alpha, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _check_settings(settings: dict[str, Any], path: Path) -> None:
+    """Whether they are of an adapter that two matrices a layer and an alpha are all of."""
+    strange = [name for name in BEYOND if settings.get(name)]
+    if (begun := settings.get("init_lora_weights")) not in BEGINNINGS:
+        strange.append(f"init_lora_weights {begun!r}")
+    if strange:
+        raise PolicyError(f"the adapter {path} was made with {', '.join(strange)}, which cannot be judged here")
+    alpha = settings.get("lora_alpha", 1)
+    if alpha is not None and (not isinstance(alpha, int | float) or not 0 < alpha < math.inf):
+        raise PolicyError(f"the adapter {path} wants a lora_alpha above 0, found {alpha!r}")
 
 
 def _only_file(folder: Path) -> Path:
@@ -80,7 +101,7 @@ def _only_file(folder: Path) -> Path:
         named = ", ".join(str(path.relative_to(folder)) for path in found[:NAMED]) or "none"
         raise PolicyError(
             f"wanted one *.safetensors with an adapter in {folder}, found {len(found)}: {named}; "
-            "name the folder of one of them"
+            "name the folder of one of them, of a repository as REPO:SUBFOLDER"
         )
     return found[0]
 
@@ -106,7 +127,17 @@ def _sorted(tensors: dict[str, Tensor], path: Path) -> dict[str, dict[str, Tenso
     unknown += [f"{layer} without its other half" for layer in sorted(set(parts["A"]) ^ set(parts["B"]))]
     if unknown or not parts["A"]:
         raise PolicyError(f"{path} holds what is no part of an adapter: {_shown(unknown) or 'no key at all'}")
+    if unfit := [
+        f"{part} of {layer}" for part, of in parts.items() for layer, each in of.items() if not _fit(part, each)
+    ]:
+        raise PolicyError(f"{path} wants finite matrices and an alpha above 0 for each layer, unlike {_shown(unfit)}")
     return parts
+
+
+def _fit(part: str, tensor: Tensor) -> bool:
+    """Whether it is a matrix of finite numbers, or one alpha above 0."""
+    shaped = tensor.numel() == 1 and tensor.item() > 0 if part == "alpha" else tensor.ndim == 2 and tensor.numel() > 0
+    return bool(shaped and tensor.isfinite().all())
 
 
 def _shown(keys: list[str]) -> str:

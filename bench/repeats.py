@@ -46,7 +46,9 @@ def check_begun(settings: Config, folder: Path) -> None:
 
 
 def check(settings: Config, kept: Path) -> int:
-    """Trains a cell anew and prints how it compares; 0 where it is equal to the bit, or within the intervals.
+    """Trains a cell anew and prints how it compares.
+
+    Returns 0 where it is equal to the bit or, on another type of CPU than the cell's, within the intervals; else 1.
 
     Args:
         settings: of the cell, as it was asked for.
@@ -76,12 +78,15 @@ def _tell(committed: Run, anew: Run) -> int:
         print(f"{name}: equal to the bit in metrics, diagnostics and scores")
         return 0
     outside = [line for line, inside in compared(committed, anew) if not inside]
-    print(f"{name}: not equal to the bit in {', '.join(differing)} (made on {_cpu(committed)}, here {cells.cpu()})")
+    made_on, here = _cpu(committed), cells.cpu()
+    print(f"{name}: not equal to the bit in {', '.join(differing)} (made on {made_on}, here {here})")
     for line in outside:
         print(f"  {line}")
     verdict = "outside" if outside else "all within"
     print(f"{name}: last scores {verdict} the intervals over prompts of the committed ones")
-    return int(bool(outside))
+    if made_on == here:
+        print(f"{name}: on one type of CPU equal bits are wanted; other packages than {_packages(committed)}?")
+    return int(bool(outside) or made_on == here)
 
 
 def differences(committed: Run, anew: Run) -> list[str]:
@@ -123,6 +128,10 @@ def interval(means: np.ndarray) -> tuple[float, float]:
         (means,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", rng=0
     ).confidence_interval
     return float(drawn.low), float(drawn.high)
+
+
+def _packages(cell: Run) -> str:
+    return ", ".join(f"{name} {version}" for name, version in cell.info["versions"].items())
 
 
 def _cpu(cell: Run) -> str:

@@ -22,6 +22,7 @@ from bench.checkpoint import State
 from bench.config import Config, ConfigError
 from bench.ema import Ema
 from bench.experiments import JUDGED, PROXIES, ROWS, Row
+from bench.ledger.runs import NAME
 from bench.lock import RunLock
 from bench.lora_files import Adapter
 from bench.machine import check_memory, set_precision
@@ -44,8 +45,8 @@ def row_for(source: str, name: str, backbone: str, proxy: str) -> Row:
     Raises:
         ConfigError: the name is a row's of the paper, or no name of a folder.
     """
-    name = name or Path(source).name
-    if not re.fullmatch(r"\w[\w.-]*", name) or name in ROWS:
+    name = name or Path(source.replace(":", "/")).name
+    if not re.fullmatch(NAME, name) or name in ROWS:
         raise ConfigError(f"a row of one's own cannot be called {name!r}; give it another --name")
     return Row(name, backbone, JUDGED, name, task=proxy)
 
@@ -54,7 +55,7 @@ def score(source: str, row: Row, settings: Config) -> Path:
     """Judges the pipeline without and with an adapter, unless that is done; returns the run's folder.
 
     Args:
-        source: a folder, or a repository of the Hugging Face hub.
+        source: a folder, or REPOSITORY or REPOSITORY:SUBFOLDER of the Hugging Face hub.
         settings: of the backbone's base model, whose images it is compared with.
 
     Raises:
@@ -63,7 +64,8 @@ def score(source: str, row: Row, settings: Config) -> Path:
         OSError, ConfigError and the others of `train.run`: as there.
     """
     addresses.check(settings.tracking, settings.judges)
-    adapter = lora_files.read(hub.fetch(source, lora_files.PATTERNS, "adapter"))
+    found = hub.fetch(source, lora_files.PATTERNS, "adapter")
+    adapter = lora_files.read(found)
     asked = replace(settings, row=row.name)
     folder = make_folder(config.folder_of(asked, row))
     with RunLock(folder):
@@ -72,7 +74,8 @@ def score(source: str, row: Row, settings: Config) -> Path:
             return folder
         session = _session(settings, asked, row, folder, adapter)
         clear(folder)
-        info = provenance.describe(session) | {"adapter": {"source": source, "sha256": adapter.sha256}}
+        origin = {"source": source, "commit": hub.commit(found), "sha256": adapter.sha256}
+        info = provenance.describe(session) | {"adapter": origin}
         train.begin(session, info)
         with train.noted(folder, asked, writes=True):
             _evaluate_twice(session, adapter)
@@ -121,7 +124,11 @@ def _evaluate_twice(session: Session, adapter: Adapter) -> None:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.score_lora", description=__doc__.splitlines()[0])
-    parser.add_argument("source", metavar="REPO_OR_FOLDER", help="with one *.safetensors, of peft or of diffusers")
+    parser.add_argument(
+        "source",
+        metavar="REPO_OR_FOLDER",
+        help="with one *.safetensors, of peft or of diffusers; REPO:SUBFOLDER for one of a repository's",
+    )
     parser.add_argument("overrides", nargs="*", help="as for bench.train: seed=1 runs=FOLDER ...")
     parser.add_argument("--backbone", required=True, choices=BACKBONES)
     parser.add_argument("--name", default="", help="of the row (default: the last part of REPO_OR_FOLDER)")

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
+
 from bench import ledger
 from bench.experiments import JUDGED
 from bench.protocols import own
@@ -15,7 +17,12 @@ from bench.protocols import own
 FREE = {"row", "seed", "updates", "force", "runs", "suite", "tracking", "checkpoint_every", "micro_batch"}
 FREE |= {"prompts", "weights", "judges", "embeddings", "later"}
 OWN = "the row's own"
-JUDGING = (("evaluation", ["steps"]), ("evaluation", ["images_per_prompt"]))
+# How images are painted and judged. Not a backbone's noise level: evaluations are deterministic.
+JUDGING = {"tf32", "evaluation.steps", "evaluation.images_per_prompt", "evaluation.proxies"}
+PAINTING = {"guidance", "resolution", "text_tokens", "dtype"}
+# Our choice: what other hardware does to the images is noise, within four standard errors of the paired difference, or
+# at most a twentieth of the spread over prompts, half a standard error of a mean over 96.
+ERRORS, SPREADS = 4, 0.05
 
 
 class StudyError(ValueError):
@@ -78,9 +85,62 @@ def check_settings(runs: tuple[ledger.Run, ...]) -> None:
 
 
 def _shared_settings(run: ledger.Run) -> Iterator[tuple[str, Any]]:
-    """The settings that count for the run: of its own backbone, and for a base model only how it is judged."""
+    """The settings that count for the run: of its own backbone, and for one not trained here only how it is judged."""
     for key, value in run.settings.items():
         section, *rest = key.split(".")
         other = section == "tasks" or (section == "backbones" and rest[0] != run.info["backbone"])
-        if not other and not FREE & {section, *rest} and (trained(run) or (section, rest[:1]) in JUDGING):
+        if not other and not FREE & {section, *rest} and (trained(run) or _judging(key)):
             yield key, value
+
+
+def _judging(key: str) -> bool:
+    section, *rest = key.split(".")
+    return (section == "backbones" and rest[1] in PAINTING) or ".".join([section, *rest[:1]]) in JUDGING
+
+
+def check_starts(runs: tuple[ledger.Run, ...]) -> None:
+    """Refuse a run whose images at update 0 are not those of its base model, up to the arithmetic of other hardware."""
+    bases = {(run.info["backbone"], run.info["seed"]): (run, _start(run)) for run in runs if _is_base(run)}
+    for run in runs:
+        base, start = bases.get((run.info["backbone"], run.info["seed"]), (run, {}))
+        if base is run or all(start[key] == value for key, value in _start(run).items() if key in start):
+            continue  # to the bit, as on one machine
+        if apart := list(_apart(run, base)):
+            raise StudyError(
+                f"{label(run)} does not begin at its base model, {label(base)}: {', '.join(apart[:3])}; they were made "
+                "by other code or packages: repeat the odd one with FORCE=1"
+            )
+
+
+def _is_base(run: ledger.Run) -> bool:
+    return not run.info["task"] and run.info.get("setting") != JUDGED
+
+
+def _start(run: ledger.Run) -> dict[str, float]:
+    """The mean scores at update 0; none where it was not evaluated."""
+    frame = run.metrics()
+    first = frame[frame["update"] == 0].mean(numeric_only=True).dropna()
+    return {str(key): float(value) for key, value in first.items() if str(key).startswith(("gold/", "proxy/"))}
+
+
+def _apart(run: ledger.Run, base: ledger.Run) -> Iterator[str]:
+    """The scorers by which the two painted other images at update 0, of those that have scored both."""
+    one, two = (_first_scores(each) for each in (run, base))
+    both = pd.concat([one, two], axis=1, keys=["run", "base"], join="inner").dropna()
+    if both.empty:
+        return
+    means = both.groupby(["scorer", "prompt_id"]).mean()
+    for scorer, of in means.groupby("scorer"):
+        difference = of["run"] - of["base"]
+        allowed = max(ERRORS * difference.std() / len(of) ** 0.5, SPREADS * of["base"].std())
+        if abs(difference.mean()) > allowed:
+            yield f"{scorer} {of['run'].mean():.4g} and not {of['base'].mean():.4g}"
+
+
+def _first_scores(run: ledger.Run) -> pd.Series:
+    """The scores at update 0 by scorer, own set, prompt and member; none where the run has no score files."""
+    frame, keys = run.scores(), ["scorer", "own", "prompt_id", "seed"]
+    if frame.empty:
+        return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[]] * len(keys), names=keys))
+    scores: pd.Series = frame[frame["update"] == 0].groupby(keys)["score"].mean()
+    return scores

@@ -16,7 +16,7 @@ from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row, row_of
 from bench.protocols import PROTOCOLS
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
-from paper_tables.comparable import check_settings, check_weights, common, label
+from paper_tables.comparable import check_settings, check_starts, check_weights, common, label
 
 # Figure 2 of the paper shows FlowGRPO on SD3.5-M; the others stand in where that pair has not been run.
 PAIR_ORDER = (
@@ -84,8 +84,8 @@ def read(root: Path) -> Study:
 
     Raises:
         StudyError: no folder, nothing finished, two scales or protocols in one folder, random weights, an unreadable
-            record, or runs of one backbone that differ in more than their recipe: in prompts, noise, weights, judges or
-            a setting that is not the row's own under the protocol.
+            record, or runs of one backbone that differ in more than their recipe: in prompts, noise, weights, judges,
+            a setting that is not the row's own under the protocol, or in the images before any update.
     """
     if not root.is_dir():
         raise StudyError(f"no run folder at {root}: train with `make table1`, or name another folder with --runs")
@@ -102,6 +102,7 @@ def read(root: Path) -> Study:
     check_weights(finished)
     scale, protocol = common(finished, "scale", tuple(GOLD)), common(finished, "protocol", PROTOCOLS)
     check_settings(finished)
+    _attempt(partial(check_starts, finished), root)
     return Study(scale, finished, unfinished, protocol)
 
 
@@ -161,6 +162,8 @@ def _attempt(read_record: Callable[[], Any], path: Path) -> Any:
     """`read_record()`, or a StudyError that names `path`."""
     try:
         return read_record()
+    except StudyError:
+        raise
     except ledger.LedgerError as error:
         raise StudyError(_one_line(error)) from error
     except (ValueError, KeyError, OSError) as error:

@@ -71,7 +71,8 @@ def test_tables_and_figures_of_cells_are_those_of_the_runs_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])  # a figure is a function of the data beside it
-    runs = write_study(tmp_path / "runs", ROWS, seeds=(0, 1))
+    runs = write_study(tmp_path / "runs", ROWS)
+    write_study(runs, ROWS[:2], seeds=(1,))
     kept = pack_all(runs, tmp_path / "cells")
     for folder in (runs, kept):
         assert main(["--runs", str(folder), "--out", str(tmp_path / "out" / folder.name)]) == 0
@@ -138,6 +139,16 @@ def test_what_cannot_be_packed_is_refused_and_the_earlier_cell_stays(run: ledger
         cells.pack(unfinished, tmp_path / "cells")
     assert {path.name: path.read_bytes() for path in cell.path.iterdir()} == before
     assert [path.name for path in cell.path.parent.iterdir()] == ["seed0"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"row": "../elsewhere"}, {"row": "/etc"}, {"row": ".."}, {"row": 3}, {"seed": "0/../../x"}, {"seed": True}],
+)
+def test_a_record_whose_names_lead_out_of_a_folder_is_not_read(run: ledger.Run, named: dict[str, object]) -> None:
+    (run.path / "run.json").write_text(json.dumps(run.info | named))
+    with pytest.raises(LedgerError, match=r"seed0 cannot be read \(wanted a (row's name|seed)"):
+        ledger.read(run.path)
 
 
 def test_packing_a_run_twice_gives_the_same_bytes(run: ledger.Run, tmp_path: Path) -> None:

@@ -142,19 +142,24 @@ class Told(Stop):
         super().check(ranks)
 
 
-@pytest.mark.parametrize(
-    ("at", "saved"),
-    [(1, 0), (2, 0), (3, 0), (4, 2), (6, 2)],
-    ids=["evaluation", "begin", "rollout", "second evaluation", "second rollout"],
-)
-def test_a_run_asked_to_stop_saves_is_marked_and_ends_as_if_it_had_not_been(
-    undisturbed: Path, tmp_path: Path, at: int, saved: int
-) -> None:
-    with pytest.raises(Preempted):
-        train.run(asked(tmp_path), Told(at))
-    status = json.loads((run_folder(tmp_path) / "status.json").read_text())
-    assert status == {"state": "preempted", "update": saved, "of": 2 * EPOCHS, "error": "Preempted: SIGUSR1"}
-    assert checkpoint.found(run_folder(tmp_path) / "checkpoints")[-1].name == f"update-{saved:06d}"
+# Where one run is stopped again and again: what its process had asked by then, the update saved, evaluations finished.
+STOPS = {
+    "evaluation": (1, 0, 0),
+    "begin": (2, 0, 1),
+    "rollout": (2, 0, 1),
+    "second evaluation": (3, 2, 1),
+    "second rollout": (3, 2, 2),
+}
+
+
+def test_a_run_asked_to_stop_saves_is_marked_and_ends_as_if_it_had_not_been(undisturbed: Path, tmp_path: Path) -> None:
+    for place, (at, saved, evaluated) in STOPS.items():
+        with pytest.raises(Preempted):
+            train.run(asked(tmp_path), Told(at))
+        status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+        assert status == {"state": "preempted", "update": saved, "of": 2 * EPOCHS, "error": "Preempted: SIGUSR1"}, place
+        assert checkpoint.found(run_folder(tmp_path) / "checkpoints")[-1].name == f"update-{saved:06d}", place
+        assert len([*run_folder(tmp_path).glob("scores/*.parquet")]) == evaluated, place
     train.run(asked(tmp_path))
     for each in SAME:
         assert (run_folder(tmp_path) / each).read_bytes() == (undisturbed / each).read_bytes(), each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from paper_tables import outputs
 from paper_tables.__main__ import main as make_tables
 
 LORA = "pytorch_lora_weights.safetensors"
+SHORT = "updates=2"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose runs/ has a trained row, its base model, and the row's own adapter judged as a stranger's."""
     folder = tmp_path_factory.mktemp("judged")
     for row in ("sd3_base", "sd3_guard_text"):
-        train.run(settings(row, folder))
+        train.run(settings(row, folder, SHORT))
     assert call(folder, "--name", "mine", "--proxy", "text") == 0
     return folder
 
@@ -36,7 +38,7 @@ def lora_of(folder: Path) -> Path:
 
 
 def call(folder: Path, *more: str, source: Path | str = "", backbone: str = "tiny_sd3") -> int:
-    return score_lora.main([str(source or lora_of(folder)), "--backbone", backbone, *overrides(folder), *more])
+    return score_lora.main([str(source or lora_of(folder)), "--backbone", backbone, *overrides(folder, SHORT), *more])
 
 
 def read(folder: Path, row: str) -> ledger.Run:
@@ -46,10 +48,10 @@ def read(folder: Path, row: str) -> ledger.Run:
 def test_a_runs_own_adapter_gives_the_runs_own_scores_and_images_to_the_bit(runs: Path) -> None:
     ours, theirs = read(runs, "mine").scores(), read(runs, "sd3_guard_text").scores()
     columns = ["image", "image_sha256", "prompt_id", "seed", "scorer", "definition", "score"]
-    for update, trained in ((0, 0), (1, 4)):
+    for update, trained in ((0, 0), (1, 2)):
         one, other = ours[ours["update"] == update], theirs[theirs["update"] == trained]
         assert one[columns].reset_index(drop=True).equals(other[columns].reset_index(drop=True))
-    first, last = (theirs[theirs["update"] == update]["score"].to_numpy() for update in (0, 4))
+    first, last = (theirs[theirs["update"] == update]["score"].to_numpy() for update in (0, 2))
     assert not np.array_equal(first, last)  # else nothing was shown
 
 
@@ -179,6 +181,49 @@ def test_what_an_adapter_would_need_beyond_two_matrices_is_refused(tmp_path: Pat
     assert lora_files.read(tmp_path).alpha == {"x": 1.0}  # its rank, where nothing says otherwise
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["lora_alpha"], "its settings are no object but list"),
+        ({"lora_alpha": "x"}, "lora_alpha above 0, found 'x'"),
+        ({"lora_alpha": 0}, "lora_alpha above 0, found 0"),
+        ({"lora_alpha": float("nan")}, "lora_alpha above 0, found nan"),
+        ({"init_lora_weights": "pissa_niter_4"}, "made with init_lora_weights 'pissa_niter_4'"),
+        ({"init_lora_weights": "loftq"}, "made with init_lora_weights 'loftq'"),
+        ({"layer_replication": [[0, 4]]}, "made with layer_replication"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_settings_that_cannot_be_followed_are_one_line(
+    tmp_path: Path, settings: object, words: str, beside: bool
+) -> None:
+    pair = {f"x.lora_{part}.weight": torch.ones(1, 1) for part in "AB"}
+    metadata = {} if beside else {lora_files.METADATA: json.dumps(settings)}
+    save_file(pair, tmp_path / "a.safetensors", metadata=metadata)
+    if beside:
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(PolicyError, match=words):
+        lora_files.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor", "words"),
+    [
+        ("lora_A.weight", torch.tensor(1.0), "unlike A of x"),
+        ("lora_B.weight", torch.ones(1, 1, 1), "unlike B of x"),
+        ("lora_A.weight", torch.full((1, 1), torch.nan), "unlike A of x"),
+        ("alpha", torch.ones(2), "unlike alpha of x"),
+        ("alpha", torch.tensor(0.0), "unlike alpha of x"),
+        ("alpha", torch.tensor(torch.inf), "unlike alpha of x"),
+    ],
+)
+def test_tensors_that_are_no_adapters_are_named(tmp_path: Path, key: str, tensor: torch.Tensor, words: str) -> None:
+    pair = {f"x.lora_{part}.weight": torch.ones(1, 1) for part in "AB"}
+    save_file(pair | {f"x.{key}": tensor}, tmp_path / "a.safetensors")
+    with pytest.raises(PolicyError, match=words):
+        lora_files.read(tmp_path)
+
+
 def test_of_a_repository_nothing_but_the_adapter_is_fetched(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +242,36 @@ def test_of_a_repository_nothing_but_the_adapter_is_fetched(
     assert call(runs, source="someone/nowhere") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no adapter could be loaded from hub repository or folder" in error
+
+
+def test_one_of_a_repositorys_checkpoints_is_named_and_its_commit_recorded(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit, asked = "0123456789abcdef" * 2 + "01234567", list[str]()
+    cache = tmp_path / "models--their--lora" / "snapshots" / commit
+    for step in (60, 120):
+        shutil.copytree(lora_of(runs), cache / "runs" / f"step-{step}")
+
+    def download(source: str, allow_patterns: list[str]) -> str:
+        asked.extend([source, *allow_patterns])
+        return str(cache)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(score_lora, "_evaluate_twice", lambda *arguments: None)
+    assert call(runs, source="their/lora:runs/step-60") == 0
+    assert asked == ["their/lora", *(f"runs/step-60/{pattern}" for pattern in lora_files.PATTERNS)]
+    adapter = read(runs, "step-60").info["adapter"]
+    assert (adapter["source"], adapter["commit"]) == ("their/lora:runs/step-60", commit)
+    assert read(runs, "mine").info["adapter"]["commit"] == ""
+    shutil.rmtree(read(runs, "step-60").path.parent)
+    for source, words in {
+        "their/lora": "REPO:SUBFOLDER",
+        "their/lora:nowhere": "it has none in a folder 'nowhere'",
+        "their/lora:../other": "a folder inside the repository",
+    }.items():
+        assert call(runs, source=source, backbone="tiny_sd3") in (1, 2)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and words in error
 
 
 @pytest.mark.parametrize("name", ["sd3_base", "../elsewhere", "a b"])

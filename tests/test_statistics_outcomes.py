@@ -42,7 +42,7 @@ def test_values_are_the_tables(tmp_path: Path) -> None:
     shared = generator.normal(0, 0.1, (PROMPTS, 1))
     for seed in (0, 1, 2):
         write_scored(tmp_path, BASE, {0: judged(generator, 0.8, shared)}, seed)
-        steps = {update: judged(generator, 0.9, shared) for update in (0, 20, 40)}
+        steps = {update: judged(generator, 0.9 if update else 0.8, shared) for update in (0, 20, 40)}
         write_scored(tmp_path, FLOW, steps, seed)
     study = read(tmp_path)
     frame = curves(study)

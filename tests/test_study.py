@@ -23,6 +23,7 @@ from paper_tables.__main__ import main as make_tables
 RESULTS = Path(study.__file__).parents[1] / study.RESULTS
 BY_HAND = {"README.md", study.study_page.PAGE, study.study_page.TRIED}
 ROWS = "sd3_flow_text,sd3_base"
+SHORT = "updates=2"
 
 
 def train_here(jobs: list[Job], at_once: int, ended: Callable[[Job], None], until: float) -> None:
@@ -43,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(folder: Path, *more: str) -> int:
-    settings = overrides(folder, "runs=" + str(folder / "runs"), *more)
+    settings = overrides(folder, SHORT, *more)
     return study.main([*settings, "--rows", ROWS, "--seeds", "0", "--jobs", "2", "--out", str(folder / "out")])
 
 
@@ -61,7 +62,7 @@ def test_finished_runs_become_cells_and_keep_all_but_their_checkpoints(made: Pat
     assert {run.info["row"] for run in ledger.load(kept)} == set(ROWS.split(","))
     left = made / "runs" / "sd3_flow_text" / "seed0"
     assert (left / "lora").is_dir() and not (left / "checkpoints").exists()
-    assert len(ledger.read(kept / "sd3_flow_text" / "seed0").pictures()) == 4 * 3  # prompts, evaluations
+    assert len(ledger.read(kept / "sd3_flow_text" / "seed0").pictures()) == 4 * 2  # prompts, evaluations
 
 
 def test_what_has_a_cell_is_not_trained_again_also_where_its_run_is_gone(
@@ -92,7 +93,7 @@ def test_a_cell_trained_anew_is_equal_to_the_bit(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(repeats, "BESIDE", tmp_path / "check")
-    settings = overrides(made, "--check", "sd3_flow_text", "0", "--out", str(made / "out"))
+    settings = overrides(made, SHORT, "--check", "sd3_flow_text", "0", "--out", str(made / "out"))
     assert study.main(settings) == 0
     assert "sd3_flow_text seed 0: equal to the bit" in capsys.readouterr().out
 
@@ -104,7 +105,7 @@ def scored(value: float, bits: float = 0.0) -> SimpleNamespace:
         {"update": 4, "scorer": "text", "prompt_id": [f"p{i}" for i in range(20)], "score": value + spread + bits}
     )
     frame = pd.DataFrame({"update": [4], "proxy/text": [value + bits]})
-    info = {"row": "sd3_flow_text", "seed": 0}
+    info = {"row": "sd3_flow_text", "seed": 0, "versions": {"torch": "1.0"}}
     return SimpleNamespace(scores=lambda: scores, metrics=lambda: frame, diagnostics=lambda: frame, info=info)
 
 
@@ -117,6 +118,17 @@ def test_a_check_tells_equal_bits_from_equal_means_from_other_numbers(
     monkeypatch.setattr(repeats, "_cpu", lambda run: "another CPU")
     assert repeats._tell(scored(0.5), scored(0.5, bits)) == code
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cpu", ["ours", "another"])
+def test_on_the_cells_type_of_cpu_a_check_passes_on_equal_bits_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cpu: str
+) -> None:
+    monkeypatch.setattr(cells, "cpu", lambda: "ours")
+    monkeypatch.setattr(repeats, "_cpu", lambda run: cpu)
+    assert repeats._tell(scored(0.5), scored(0.5)) == 0
+    assert repeats._tell(scored(0.5), scored(0.5, 1e-9)) == int(cpu == "ours")
+    assert ("equal bits are wanted; other packages than torch 1.0" in capsys.readouterr().out) == (cpu == "ours")
 
 
 def test_the_interval_of_a_check_is_that_of_a_mean_over_prompts() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_ledger import write_run, write_study
+from fake_scores import golds, write_scored
 
+from bench.experiments import JUDGED, ROWS
 from paper_tables.frame import StudyError, find_pair, read
 
 TWO = ("sd3_flow_text", "sd3_guard_text")
@@ -71,6 +74,51 @@ def test_a_base_model_judged_in_another_way_normalises_nothing(tmp_path: Path) -
     write_run(tmp_path, "sd3_flow_text", config={"evaluation": {"steps": 10}, "optim": {"rate": 2}})
     with pytest.raises(StudyError, match=r"differ in evaluation.steps .*sd3_base"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["guidance", "resolution", "text_tokens", "dtype", "tf32", "proxies"])
+@pytest.mark.parametrize("row", ["sd3_base", "mine"])
+def test_images_painted_in_another_way_are_not_compared_with_the_rows(tmp_path: Path, row: str, key: str) -> None:
+    def painted(value: Any) -> dict[str, Any]:
+        of_backbone = {"sd3": {key: value, "noise_level": value}}
+        own = {"text": {"images_per_prompt": value}}
+        return {"backbones": of_backbone, "tf32": value, "evaluation": {"proxies": own}}
+
+    one, other = painted(1), painted(1)
+    place = {"tf32": other, "proxies": other["evaluation"]["proxies"]["text"]}.get(key, other["backbones"]["sd3"])
+    place[key if key != "proxies" else "images_per_prompt"] = 2
+    other["backbones"]["sd3"]["noise_level"] = 2  # which no evaluation uses
+    write_run(tmp_path, "sd3_flow_text", config=one)
+    changes = {} if row in ROWS else {"row": row, "setting": JUDGED, "method": row}
+    folder = write_run(tmp_path, "sd3_base", config=other, **changes)
+    folder.parent.rename(tmp_path / row)
+    with pytest.raises(StudyError, match=rf"differ in [\w.]*{key}"):
+        read(tmp_path)
+    place[key if key != "proxies" else "images_per_prompt"] = 1
+    write_run(tmp_path / "alike", "sd3_flow_text", config=one)
+    write_run(tmp_path / "alike", "sd3_base", config=other, **changes)
+    assert len(read(tmp_path / "alike").runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("shift", "noise", "fits"), [(0, 0, True), (0, 0.02, True), (0.05, 0, False), (0.05, 0.02, False)]
+)
+def test_a_row_begins_at_its_base_model_up_to_the_noise_of_other_hardware(
+    tmp_path: Path, shift: float, noise: float, fits: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    base = generator.normal(0.6, 0.1, (32, 2))
+    at = {"base": golds(base), "row": golds(base + shift + noise * generator.normal(size=base.shape))}
+    at["row"] = {name: np.where(base == base.max(), np.nan, values) for name, values in at["row"].items()}  # one failed
+    write_scored(tmp_path, "sd3_base", {0: at["base"]})
+    write_scored(tmp_path, "sd3_flow_text", {0: at["row"], 40: at["base"]})
+    if fits:
+        assert len(read(tmp_path).runs) == 2
+    else:
+        with pytest.raises(
+            StudyError, match=r"^sd3_flow_text seed 0 does not begin at its base model, sd3_base seed 0: "
+        ):
+            read(tmp_path)
 
 
 def test_adapters_of_other_backbones_are_no_setting_of_this_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from bench.ledger.scaled import scaled
 from bench.record import METRIC_FILES, LedgerError, read_lines
 from bench.strips import Picture
 
+NAME = r"\w[\w.-]*"  # of a row
 SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
 
 
@@ -146,7 +148,7 @@ def read(folder: Path) -> Run:
     """The run in `folder`.
 
     Raises:
-        LedgerError: run.json or status.json cannot be read.
+        LedgerError: run.json or status.json cannot be read, or the row's name or the seed is none.
     """
     try:
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -154,9 +156,19 @@ def read(folder: Path) -> Run:
         status = json.loads(status_file.read_text(encoding="utf-8")) if status_file.exists() else {}
         if not (isinstance(info, dict) and isinstance(status, dict)):
             raise ValueError("wanted an object in each file")
+        _check_names(info)
     except (OSError, ValueError) as error:
         raise LedgerError(f"the record in {folder} cannot be read ({error}); run the row again with FORCE=1") from error
     return Run(folder, info, status)
+
+
+def _check_names(info: Mapping[str, Any]) -> None:
+    """Whether the row and the seed can be parts of a path: what is packed or drawn of a run is named after them."""
+    row, seed = info.get("row", "row"), info.get("seed", 0)
+    if not (isinstance(row, str) and re.fullmatch(NAME, row)):
+        raise ValueError(f"wanted a row's name of letters, digits, '_', '.' and '-', found {row!r}")
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"wanted a seed that is a whole number, found {seed!r}")
 
 
 def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[str, float | None, int]]:
