@@ -36,6 +36,8 @@ def measure(session: Session) -> dict[str, float]:
     parts = [listed[start : start + size] for start in range(0, len(listed), size)]
 
     def work() -> Tensor:
+        if session.state.update == 0:  # what is untrained is the base
+            return torch.zeros(len(listed), dtype=torch.float64)
         return torch.cat([kl_to_base(policy, recipe, part, config.seed, session.times()) for part in parts])
 
     with session.state.ema.swapped_in():

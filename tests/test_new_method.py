@@ -12,9 +12,10 @@ from bench_runs import settings
 import baselines
 from bench import ledger, train
 from bench.experiments import ROWS, RowError, find_row
-from paper_tables import outputs
+from paper_tables import outputs, statistics
 from paper_tables.__main__ import main as make_tables
 from paper_tables.frame import read
+from paper_tables.report.points import points
 
 # As the README shows it.
 METHOD = '''\
@@ -75,9 +76,10 @@ def test_the_tables_the_claims_and_the_statistics_have_a_method_of_ones_own(
         assert any(ROW in cell for line in csv.reader((tmp_path / name).open()) for cell in line), name
 
 
-def test_the_reports_curves_have_a_method_of_ones_own(runs: Path) -> None:
-    report = pytest.importorskip("paper_tables.report.points", reason="no report here")
-    assert ROW in set(report.points(read(runs))["row"])
+def test_the_reports_curves_have_a_method_of_ones_own(runs: Path, tmp_path: Path) -> None:
+    study = read(runs)
+    statistics.write(study, tmp_path)
+    assert ROW in set(points(study, tmp_path / "curves.csv")["row"])
 
 
 def test_a_row_of_ones_own_is_named_by_backbone_file_and_task(half_guard: None) -> None:

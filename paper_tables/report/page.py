@@ -129,7 +129,7 @@ def _place(method: str) -> tuple[int, str]:
 
 def _trust(seeds: int) -> str:
     """Over what the intervals are, and how often such intervals hold the truth."""
-    held = f"In simulated studies {100 * coverage_at(seeds):.0f} % or more of such 95 % intervals held the truth."
+    held = f"In simulated studies about {100 * coverage_at(seeds):.0f} % of such 95 % intervals held the truth."
     if seeds > 1:
         return f"Intervals are over prompts and {seeds} seeds. {held}"
     return f"One seed: intervals are over prompts alone and say nothing of another training run. {held}"
