@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -185,10 +186,25 @@ def test_a_level_is_reached_on_the_line_between_evaluations(goal: float, when: f
     assert course.reached(levels, UPDATES.astype(float), np.array([[goal]]))[0, 0] == pytest.approx(when)
 
 
-def test_the_rise_that_is_timed_is_the_smaller_one_and_none_where_one_falls() -> None:
+def test_the_rise_that_is_timed_is_the_smaller_one_and_there_is_none_where_one_falls() -> None:
     low, high, falling = (0.2 + np.array([[[0, 0.5, 1.0]]]) * top for top in (0.1, 0.4, -0.3))
     assert course.threshold(low, high, 0.9)[0, 0] == course.threshold(high, low, 0.9)[0, 0] == pytest.approx(0.29)
-    assert course.threshold(high, falling, 0.9)[0, 0] == pytest.approx(0.2)
+    assert np.isnan(course.threshold(high, falling, 0.9)[0, 0])
+
+
+@pytest.mark.parametrize("end", [0.0, -0.05])
+def test_a_proxy_that_never_rises_has_no_speed_to_be_compared(end: float) -> None:
+    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard={"proxy": BASE + end * UPDATES / 80}))
+    assert found.verdict == "underpowered" and found.interval is None
+    assert found.reason.startswith("the proxy of sd3_guard_text does not rise above its start")
+
+
+def test_the_goal_is_named_with_its_share_of_each_rise() -> None:
+    half = {"proxy": BASE + 0.15 * UPDATES / 80}
+    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard=half))
+    # half of 0.15 above 0.6
+    shares = re.search(r"at a proxy of 0\.6\d+, (\d+)% of sd3_guard_text's and (\d+)% of sd3_flow_text's own", found.reason)
+    assert shares and [int(share) for share in shares.groups()] == pytest.approx([50, 25], abs=3)
 
 
 def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:

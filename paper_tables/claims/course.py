@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
 from paper_tables.claims.scores import AVERAGE, FLOW_TEXT, GUARD_TEXT, NO_NUMBER, gain
-from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, stated
+from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, stated, untold
 from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import Ask, estimate, updates
-from paper_tables.statistics.training import peak
+from paper_tables.statistics.training import observed, peak
 
 # Figure 1, digitised: gold (PickScore) from its peak to update 504, over the base model's 21.5 of Table 1.
 FLOW_FALL, GUARD_FALL = (21.775 - 20.44) / 21.5, (21.97 - 21.77) / 21.5
@@ -89,7 +94,8 @@ def convergence_is_comparable(evidence: Evidence) -> tuple[Part, ...]:
     """GRPO-Guard's proxy rises about as fast as the base method's without KL, in updates and in images.
 
     Test: all five pairs: updates, and images, to half and to nine tenths of the rise that both make, GRPO-Guard's less
-    the base method's, as a share of the base method's training: within a tenth.
+    the base method's, as a share of the base method's training: within a tenth. Where a proxy does not rise, nothing
+    is said.
     """
     return tuple(part for pair in PAIRS for rise in RISES for part in _lags(evidence, pair, rise))
 
@@ -101,27 +107,51 @@ def _lags(evidence: Evidence, pair: Pair, rise: float) -> tuple[Part, ...]:
     each: dict[str, tuple[float, float]] = {"updates": (1.0, 1.0)}
     if costs[0] and costs[1]:
         each = each | {"images": costs} if costs[0] != costs[1] else {"updates and images": (1.0, 1.0)}
-    parts = []
-    for unit, cost in each.items():
-        name, found = _when(*rows, rise, unit), lag(evidence, *rows, rise, cost)
-        if found is None:
-            parts.append(evidence.nothing(name, *rows, what="proxy"))
-        else:
-            band = Band(-COMPARABLE, COMPARABLE, "a tenth of the training is our choice")
-            parts.append(inside(name, found, band, evidence.ids(*rows)))
-    return tuple(parts)
+    band = Band(-COMPARABLE, COMPARABLE, "a tenth of the training is our choice")
+    held = partial(inside, band=band, runs=evidence.ids(*rows))
+    return tuple(_timed(evidence, rows, rise, unit, cost, held) for unit, cost in each.items())
 
 
 def _lead(evidence: Evidence, row: str, other: str, effect: Effect) -> Part:
     """How much later `row` makes nine tenths of the rise than `other`, in updates."""
-    name, found = _when(row, other, RISES[-1], "updates"), lag(evidence, row, other, RISES[-1])
+    held = partial(larger, effect=effect, runs=evidence.ids(row, other))
+    return _timed(evidence, (row, other), RISES[-1], "updates", (1.0, 1.0), held)
+
+
+def _timed(
+    evidence: Evidence, rows: tuple[str, str], rise: float, unit: str, costs: tuple[float, float],
+    held: Callable[[str, Interval], Part],
+) -> Part:  # fmt: skip
+    """The first row's lag behind the second, held against something; only where both proxies rise at all."""
+    name, found = f"{' - '.join(rows)}, {unit} to {rise:.0%} of the rise", lag(evidence, *rows, rise, costs)
     if found is None:
-        return evidence.nothing(name, row, other, what="proxy")
-    return larger(name, found, effect, evidence.ids(row, other))
+        return evidence.nothing(name, *rows, what="proxy")
+    flat = [row for row in rows if not rises(evidence, row)]
+    if flat or math.isnan(found.value):
+        told = f"the proxy of {' and of '.join(flat or rows)} does not rise above its start with certainty"
+        return untold(name, f"{told}: there is no common rise to be timed", evidence.ids(*rows))
+    part = held(name, found)
+    return replace(part, reason=f"{part.reason}; {_goal(evidence, rows, rise)}")
 
 
-def _when(row: str, other: str, rise: float, unit: str) -> str:
-    return f"{row} - {other}, {unit} to {rise:.0%} of the rise"
+def rises(evidence: Evidence, row: str) -> bool:
+    """Whether the proxy's mean over training, without bias where its highest point has some, is above its start."""
+    steps = updates(evidence.study, row, "proxy")
+    if len(steps) < 2:
+        return False
+    asks = [Ask(row, "proxy", steps)]
+    found = estimate(evidence.study, asks, lambda level: level[..., 1:].mean(-1) - level[..., 0])
+    return found is not None and found.low > 0
+
+
+def _goal(evidence: Evidence, rows: tuple[str, str], rise: float) -> str:
+    """The proxy at which the times are taken, and its shares of both rows' own rises; means over seeds."""
+    asks = [Ask(row, "proxy", updates(evidence.study, row, "proxy")) for row in rows]
+    curves = observed(evidence.study, asks) or []
+    goal = threshold(curves[0], curves[1], rise)
+    shares = [((goal - curve[:, 0]) / (curve.max(-1) - curve[:, 0])).mean() for curve in curves]
+    told = " and ".join(f"{share:.0%} of {row}'s" for share, row in zip(shares, rows, strict=True))
+    return f"taken at a proxy of {goal.mean():.3g}, {told} own rise"
 
 
 def _images(evidence: Evidence, row: str) -> float:
@@ -149,20 +179,21 @@ def lag(
 
 
 def threshold(mine: Array, theirs: Array, rise: float) -> Array:
-    """(R, S) the proxy at `rise` of the smaller of both rises from the start; arguments (R, S, U)."""
+    """(...) the proxy at `rise` of the smaller of both rises, NaN where one does not rise; arguments (..., U)."""
     start = (mine[..., 0] + theirs[..., 0]) / 2
     top = np.minimum(mine.max(-1), theirs.max(-1))
-    return np.asarray(start + rise * np.maximum(top - start, 0))
+    return np.where(top > start, start + rise * (top - start), np.nan)
 
 
 def reached(levels: Array, times: Array, goal: Array) -> Array:
     """(R, S) when levels (R, S, U) at times (U,) first come to the goal (R, S), linearly between evaluations.
 
-    The last time where they never do, the first where they begin there.
+    The last time where they never do, the first where they begin there; NaN for a goal that is NaN.
     """
     above = levels >= goal[..., None]
     after = np.where(above.any(-1), above.argmax(-1), len(times) - 1)
     before = np.maximum(after - 1, 0)
     low, high = (np.take_along_axis(levels, at[..., None], -1)[..., 0] for at in (before, after))
     share = np.divide(goal - low, high - low, out=np.ones_like(goal), where=high > low)
-    return np.asarray(times[before] + np.clip(share, 0, 1) * (times[after] - times[before]))
+    when = times[before] + np.clip(share, 0, 1) * (times[after] - times[before])
+    return np.where(np.isnan(goal), np.nan, when)
