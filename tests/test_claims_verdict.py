@@ -123,6 +123,14 @@ def test_where_something_is_missing_the_measured_number_is_still_shown_and_the_m
     assert "2 parts: 1 confirmed, 1 not run" in verdict.reason
 
 
+def test_a_part_that_is_shown_beside_is_never_the_number_of_a_claim() -> None:
+    lost = missing("lost", "no finished run of sd3_guard_text: `make table1`")
+    strong = larger("strong", found(0.1, 0.2), PAPER, ())
+    single = beside(larger("single gold", found(-0.4, -0.3), PAPER, ()), "each gold score")
+    assert decisive((lost, single, strong)) is strong
+    assert decisive((lost, single)) is lost
+
+
 def test_what_does_not_tell_leaves_the_number_to_what_does() -> None:
     measured = larger("measured", found(-0.05, 0.11), PAPER, ())
     assert decisive((untold("apart", "the proxies do not overlap", ()), measured)) is measured

@@ -169,5 +169,5 @@ def overall(parts: Iterable[Part]) -> str:
 def decisive(parts: tuple[Part, ...]) -> Part:
     """The part on which the verdict of all hangs; where something is missing, the weakest that was measured."""
     verdict = overall(parts)
-    measured = [part for part in parts if part.interval] if verdict == NOT_RUN else []
+    measured = [part for part in parts if part.verdict and part.interval] if verdict == NOT_RUN else []
     return min(measured or [part for part in parts if part.verdict == verdict], key=lambda part: part.slack)
