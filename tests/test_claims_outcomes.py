@@ -223,10 +223,12 @@ def test_a_reweighting_that_is_faster_and_costs_gold_is_confirmed_and_a_slower_o
     assert swapped.verdict == "not confirmed"
 
 
-def test_equal_speeds_are_comparable_and_half_the_speed_is_not() -> None:
+def test_equal_and_twice_the_speed_are_no_slower_and_half_the_speed_is() -> None:
     fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
     equal = of_text(course.convergence_is_comparable, text(flow=slow, guard=slow))
     assert equal.verdict == "confirmed"
+    twice = of_text(course.convergence_is_comparable, text(flow=slow, guard=fast))
+    assert twice.verdict == "confirmed" and twice.value is not None and twice.value < -0.1
     half = of_text(course.convergence_is_comparable, text(flow=fast, guard=slow))
     assert half.verdict == "not confirmed"
 
