@@ -237,9 +237,19 @@ def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     ordered = [{"gold": BASE - fall * UPDATES / 80} for fall in (0.3, 0.15, 0.05, 0.03)]
     names = ("flow", "mean", "norm", "guard")
     found = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered, strict=True))))
-    assert found.verdict == "confirmed" and len(found.parts) == 3
+    assert found.verdict == "confirmed" and len(found.parts) == 4
     swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
     assert swapped.verdict == "not confirmed"
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.2, "not confirmed"), (0.8, "confirmed")])
+def test_most_of_the_benefit_is_more_than_half_of_this_studys_own(share: float, verdict: str) -> None:
+    falls = {"flow": 0.4, "mean": 0.4 - 0.38 * share, "norm": 0.03, "guard": 0.02}
+    study = text(ENDS, **{row: {"gold": BASE - fall * UPDATES / 80} for row, fall in falls.items()})
+    found = judged(scores.mean_correction_gives_most, study)
+    # the mean alone is far above FlowGRPO either way
+    assert found.parts[0].verdict == "confirmed" and found.parts[1].verdict == found.verdict == verdict
+    assert found.parts[1].value == pytest.approx((share - 0.5) * 0.38 / 0.6, abs=0.02)
 
 
 def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
