@@ -277,11 +277,26 @@ def test_diversity_is_judged_by_pictures_and_a_record_without_them_is_told() -> 
     rows: dict[str, Course] = {"sd3_base": {}, "sd3_flow_pickscore": FALLS, "sd3_guard_pickscore": STAYS}
     without = judged(pictures.diversity_is_kept, planted(rows))
     assert without.verdict == "not run" and "no picture/diversity: repeat with FORCE=1" in without.reason
-    with_pictures = {
-        row: given | {"diversity": 0.3 + (0.1 if "guard" in row else 0), "duplicates": 0.3 * ("flow" in row)}
-        for row, given in rows.items()
-    }
-    assert judged(pictures.diversity_is_kept, planted(with_pictures)).verdict == "confirmed"
+    assert judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2))).verdict == "confirmed"
+
+
+def pictured(guard: float, flow: float, duplicates: float = 0.0) -> dict[str, Course]:
+    """Rows on PickScore that end at these diversities of a base model's 0.3, GRPO-Guard with duplicates."""
+    ends: dict[str, Course] = {"sd3_base": {"diversity": 0.3, "duplicates": 0.0}}
+    ends["sd3_flow_pickscore"] = FALLS | {"diversity": flow, "duplicates": 0.0}
+    return ends | {"sd3_guard_pickscore": STAYS | {"diversity": guard, "duplicates": duplicates}}
+
+
+def test_diversity_is_kept_where_nobody_has_duplicates_and_not_where_guard_has() -> None:
+    without = judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2), noise=0.001))
+    assert without.verdict == "confirmed"
+    with_some = judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2, duplicates=0.3)))
+    assert with_some.verdict == "not confirmed" and "picture/duplicates" in with_some.reason
+
+
+def test_diversity_above_flow_grpos_is_not_kept_where_it_is_far_below_the_base_models() -> None:
+    found = judged(pictures.diversity_is_kept, planted(pictured(0.2, 0.1)))
+    assert found.verdict == "not confirmed" and found.reason.startswith("sd3_guard_pickscore - sd3_base")
 
 
 def test_stripes_have_to_be_there_in_dance_grpo_and_not_in_its_guarded_form() -> None:
