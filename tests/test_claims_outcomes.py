@@ -163,7 +163,26 @@ def test_a_planted_early_peak_and_fall_are_found() -> None:
     found = judged(course.gold_peaks_early_and_falls, text(flow=EARLY))
     assert found.verdict == "confirmed"
     assert found.parts[0].value == pytest.approx(0.2 / 0.6, abs=0.03)
-    assert found.parts[1].value == 20 / 80
+    assert found.parts[1].value == pytest.approx(0.1 / 0.6, abs=0.02)
+    assert found.parts[2].value == 20 / 80
+    assert found.parts[2].interval and found.parts[2].interval.low == 10 / 80  # half an evaluation's distance
+
+
+def test_a_gold_that_only_falls_has_no_early_peak() -> None:
+    found = judged(course.gold_peaks_early_and_falls, text(flow=FALLS))
+    assert found.verdict == "not confirmed" and found.reason.startswith("sd3_flow_text, rise of gold/average")
+
+
+def test_peaks_at_the_same_evaluation_do_not_tell_which_is_later() -> None:
+    found = judged(course.guard_falls_later, text(flow=EARLY, guard=EARLY))
+    assert found.verdict == "underpowered" and found.value == 0
+    assert found.interval and found.interval.low == pytest.approx(-0.25)
+
+
+def test_a_plateau_has_its_peak_nowhere_in_particular() -> None:
+    plateau = {"gold": BASE + np.array([0, 0.1, 0.1, 0.1, 0.0])}
+    parts = judged(course.gold_peaks_early_and_falls, text(flow=plateau)).parts
+    assert [part.verdict for part in parts] == ["confirmed", "confirmed", "underpowered"]
 
 
 def test_a_gold_that_rises_to_the_end_has_no_peak_before_it() -> None:
@@ -203,7 +222,7 @@ def test_the_goal_is_named_with_its_share_of_each_rise() -> None:
     half = {"proxy": BASE + 0.15 * UPDATES / 80}
     found = of_text(course.convergence_is_comparable, text(flow=RISES, guard=half))
     # half of 0.15 above 0.6
-    shares = re.search(r"at a proxy of 0\.6\d+, (\d+)% of sd3_guard_text's and (\d+)% of sd3_flow_text's own", found.reason)
+    shares = re.search(r"at a proxy of 0\.6\d+, (\d+)% of sd3_guard_text's and (\d+)% of sd3_flow", found.reason)
     assert shares and [int(share) for share in shares.groups()] == pytest.approx([50, 25], abs=3)
 
 

@@ -16,7 +16,7 @@ NOTABLE = 0.1
 
 @claim("C15", "Figure 7 (arXiv), human likeness")
 def diversity_is_kept(evidence: Evidence) -> tuple[Part, ...]:
-    """After training on PickScore, GRPO-Guard's pictures stay about as varied as the base model's, more than FlowGRPO's.
+    """After training on PickScore, GRPO-Guard's pictures stay as varied as the base model's, more so than FlowGRPO's.
 
     Test: at the end, diversity of a prompt's pictures: less than the base model's by no more than a tenth of that, and
     above FlowGRPO's, as is, on the tiny scale, the gold score variety; share with a near-duplicate: above FlowGRPO's by
