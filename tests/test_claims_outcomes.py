@@ -118,6 +118,23 @@ def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> 
     assert found.reason.startswith(first) and "5 parts: 4 not run, 1 confirmed" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ((1, 1, 0), "train sd3_base with `make table1 SEED=1`"),
+        ((0, 1, 0), "train sd3_guard_text with `make table1 SEED=0`"),
+    ],
+)
+def test_rows_whose_seeds_do_not_meet_are_told_with_the_run_to_be_added(
+    seeds: tuple[int, int, int], words: str
+) -> None:
+    named = dict(zip(("sd3_flow_text", "sd3_guard_text", "sd3_base"), seeds, strict=True))
+    runs = tuple(run for row, seed in named.items() for run in planted({row: FALLS}, seeds=(seed,)).runs)
+    found = of_text(scores.gold_is_higher_at_equal_updates, Study("tiny", runs))
+    assert found.verdict == "not run" and found.reason.endswith(words)
+    assert f"sd3_base ({named['sd3_base']})" in found.reason and "FORCE" not in found.reason
+
+
 def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted({"sd3_flow_text": FALLS, "sd3_guard_text": STAYS}))
     assert found.reason == "no finished run of sd3_base: `make table1`"

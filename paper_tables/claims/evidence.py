@@ -62,11 +62,12 @@ class Evidence:
         frame = self._read[row]
         return frame if inner is None else frame[frame["inner"] == inner]
 
-    def make(self, rows: Iterable[str]) -> str:
-        """The command that trains `rows`."""
+    def make(self, rows: Iterable[str], more: str = "") -> str:
+        """The command that trains `rows`, with `more` options."""
         suites = {suite for row in rows for suite, names in SUITES.items() if row in names}
         options = "" if self.study.scale == "tiny" else f" SCALE={self.study.scale}"
         options += "" if self.study.protocol == "paired" else f" PROTOCOL={self.study.protocol}"
+        options += more
         wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
         return " and ".join(f"`make {suite}{options}`" for suite in wanted)
 
@@ -76,7 +77,21 @@ class Evidence:
         absent = self.absent(*rows) or self.absent(*bases)
         if absent:
             return missing(name, self.unfinished(absent), tuple(absent))
+        apart = self._apart(rows, bases)
+        if apart:
+            return missing(name, apart)
         return missing(name, f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1")
+
+    def _apart(self, rows: tuple[str, ...], bases: list[str]) -> str:
+        """That no seed has all of them, with each one's seeds and what is to be trained; empty where one has."""
+        seeds = {row: {int(run.info["seed"]) for run in self.runs(row)} for row in (*rows, *bases)}
+        if set.intersection(*seeds.values()):
+            return ""
+        shared = set.intersection(*(seeds[row] for row in rows)) or set.union(*(seeds[row] for row in rows))
+        seed = min(shared)
+        shown = ", ".join(f"{row} ({', '.join(map(str, sorted(of)))})" for row, of in seeds.items())
+        lacking = [row for row, of in seeds.items() if seed not in of]
+        return f"no seed has all of {shown}: train {', '.join(lacking)} with {self.make(lacking, f' SEED={seed}')}"
 
     def unfinished(self, rows: Iterable[str]) -> str:
         """That `rows` have no finished run, and what makes them."""
