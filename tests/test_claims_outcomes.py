@@ -84,6 +84,12 @@ def test_a_planted_null_is_not_confirmed_where_the_study_could_have_seen_the_pap
     found = of_text(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=STAYS, guard=STAYS))
     assert found.verdict == "not confirmed" and found.interval
     assert found.interval.low < 0 < found.interval.high < 0.14
+    assert "remains possible, smaller than in the paper" in found.reason
+
+
+def test_an_effect_smaller_than_the_papers_is_told_to_be_of_another_world() -> None:
+    found = judged(scores.gold_is_higher_at_equal_updates, planted(pairs(STAYS, STAYS)))
+    assert found.verdict == "not confirmed" and "not of the tiny scale's" in found.reason
 
 
 def test_a_small_study_is_called_underpowered() -> None:

@@ -47,6 +47,15 @@ def test_a_difference_is_judged_by_none_and_by_the_papers_effect(low: float, hig
     assert larger("x", found(low, high), PAPER, ()).verdict == verdict
 
 
+def test_what_is_contradicted_and_what_is_only_smaller_than_the_papers_are_told_apart() -> None:
+    below, smaller = (larger("x", found(*ends), PAPER, ()) for ends in ((-0.3, -0.2), (-0.05, 0.09)))
+    assert below.verdict == smaller.verdict == "not confirmed"
+    assert below.reason == "wanted above 0; Table 1 prints 0.1; all of the interval is below 0"
+    assert (
+        smaller.reason == "wanted above 0; Table 1 prints 0.1; up to 0.09 remains possible, smaller than in the paper"
+    )
+
+
 def test_none_of_a_quotient_is_one_and_not_zero() -> None:
     effect = Effect(8, "the paper has")
     assert larger("x", found(0.5, 3), effect, (), none=1).verdict == "not confirmed"

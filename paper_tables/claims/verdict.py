@@ -16,10 +16,14 @@ VERDICTS = (CONFIRMED, REFUTED, UNDERPOWERED, NOT_RUN)
 SEEDS_NEEDED = 3
 OVER_UPDATES: Literal["updates"] = "updates"
 
+# How a reason says that an effect is not contradicted, though its size in the paper is.
+SMALLER = "smaller than in the paper"
+
 RULES = (
     "A claim that something is larger, by an effect that the paper prints: confirmed where the whole interval is above "
     "no effect; not confirmed where it is not and lies below the paper's effect, which the data then rule out; "
-    "underpowered where it holds both.",
+    "underpowered where it holds both. The reason says whether the effect is contradicted, the whole interval being "
+    "below none, or only smaller than the paper's, whose size is that of its own models.",
     "A claim that something is equal, or no worse: confirmed where the whole interval lies inside the margin named "
     "with it; not confirmed where it lies outside; underpowered where it reaches over the margin's edge.",
     "A claim about several pairs or parts: not confirmed where one part is; else not run where one is missing; else "
@@ -113,6 +117,10 @@ def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *,
     words = f"wanted above {none:g}; {effect.source} {effect.size:.3g}"
     if verdict == CONFIRMED and found.high < effect.size:
         words += ", more than is found here"
+    if verdict == REFUTED and found.high < none:
+        words += f"; all of the interval is below {none:g}"
+    elif verdict == REFUTED:
+        words += f"; up to {found.high:.3g} remains possible, {SMALLER}"
     slack = (found.low - none) / (abs(effect.size - none) or 1)
     return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
