@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -11,6 +12,7 @@ from paper_tables.statistics.bootstrap import Interval
 
 DASH = "—"
 MARK = "†"
+OVER = "‡"  # once or more: an interval over others than most cells' of its table
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -21,8 +23,12 @@ _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "]": "{]}",
     DASH: "---",
     MARK: r"\textdagger{}",
+    OVER: r"\textdaggerdbl{}",
 }
 SHRUNK = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+
+
+Over = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Cell:
         missing: number of scores that could not be obtained and were left out.
         definitions: hashes of the judge's definition, one if all scores in it are of one kind.
         low, high: ends of its interval; None where it has none.
+        over: what that is over, "prompts" or "prompts and seeds", and how many seeds; None where there is none.
         strong: whether it stands out, as a row's own proxy does.
     """
 
@@ -49,6 +56,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     strong: bool = False
+    over: Over | None = None
 
 
 EMPTY = Cell(None, DASH)
@@ -95,7 +103,19 @@ def with_ends(cell: Cell, found: Interval | None, decimals: int) -> Cell:
     if found is None or not isfinite(found.low + found.high) or found.low == found.high:
         return cell
     ends = found.display(decimals).partition(" ")[2]
-    return replace(cell, display=f"{cell.display} {ends}", low=found.low, high=found.high)
+    return replace(cell, display=f"{cell.display} {ends}", low=found.low, high=found.high,
+                   over=(found.over, found.seeds))  # fmt: skip
+
+
+def mark_intervals(rows: list[tuple[Cell, ...]]) -> tuple[list[tuple[Cell, ...]], dict[Over, str]]:
+    """The rows, with a mark at the intervals that are over other than most are; and the mark of each kind."""
+    counts = Counter(cell.over for row in rows for cell in row if cell.over)
+    marks = {over: OVER * index for index, (over, _) in enumerate(counts.most_common())}
+    return [tuple(_marked(cell, marks) for cell in row) for row in rows], marks
+
+
+def _marked(cell: Cell, marks: dict[Over, str]) -> Cell:
+    return replace(cell, display=cell.display + marks[cell.over]) if cell.over else cell
 
 
 def to_markdown(table: Table) -> str:
@@ -118,6 +138,7 @@ def to_csv(table: Table) -> str:
         if any(cell.low is not None for cell in cells):
             frame[f"{head} low"] = [cell.low for cell in cells]
             frame[f"{head} high"] = [cell.high for cell in cells]
+            frame[f"{head} over"] = [f"{cell.over[0]}, {cell.over[1]}" if cell.over else "" for cell in cells]
         if any(cell.runs for cell in cells):
             frame[f"{head} n"] = [cell.n for cell in cells]
             frame[f"{head} missing"] = [cell.missing for cell in cells]

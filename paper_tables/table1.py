@@ -8,9 +8,11 @@ import pandas as pd
 
 from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
 from paper_tables.frame import Study, curves
+from paper_tables.statistics.bootstrap import PROMPTS
 from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.estimate import ends
 from paper_tables.statistics.outcomes import final
-from paper_tables.table import EMPTY, Cell, Table, number, text, with_ends
+from paper_tables.table import EMPTY, Cell, Over, Table, mark_intervals, number, text, with_ends
 
 LEGEND = (
     "In bold: the proxy that the row was trained on. A cell is the mean over seeds. "
@@ -69,7 +71,7 @@ COLUMNS = {
 
 
 def measured(study: Study) -> Table:
-    """Table 1 from the last evaluation of each finished run; a cell is the mean over seeds."""
+    """Table 1 from the last evaluations of finished runs, a row at equal updates; a cell is the mean over seeds."""
     return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
 
 
@@ -87,14 +89,23 @@ def _where(study: Study) -> str:
 
 
 def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
-    frame = curves(study).sort_values("update", kind="stable").groupby("run_id", sort=False).tail(1)
+    frame = _last(study)
     columns = COLUMNS[study.scale]
     lines = []
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
         name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else row.method
         lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
-    return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows))
+    lines, marks = mark_intervals(lines)
+    return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows, marks))
+
+
+def _last(study: Study) -> pd.DataFrame:
+    """The last evaluation of each run, where seeds of a row were trained for different updates the last in common."""
+    frame = curves(study).sort_values("update", kind="stable")
+    found = {row.name: ends(study, row.name) for row in study.rows}
+    stop = frame["row"].map({name: end[0][0] for name, end in found.items() if end and end[1]})
+    return frame[stop.isna() | (frame["update"] <= stop)].groupby("run_id", sort=False).tail(1)
 
 
 def in_columns(
@@ -125,7 +136,7 @@ def _cell(study: Study, row: Row, column: Column, runs: pd.DataFrame) -> Cell:
     cell = number(value, column.decimals, runs=tuple(scored["run_id"]), n=n, missing=missing)
     definitions = tuple(sorted({each for each in scored[f"{column.key}_definition"] if each})) if counts else ()
     found = final(study, row.name, column.key)
-    same = found is not None and found.seeds == len(scored)
+    same = found is not None and set(found.of_seeds) == set(scored["seed"])
     cell = with_ends(replace(cell, definitions=definitions), found if same else None, column.decimals)
     return own_proxy(cell, row, column)
 
@@ -135,31 +146,39 @@ def own_proxy(cell: Cell, row: Row, column: Column) -> Cell:
     return replace(cell, strong=column.key == f"proxy/{row.task}" and cell.value is not None)
 
 
-def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row]) -> list[str]:
+def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row], marks: dict[Over, str]) -> list[str]:
     seeds = {str(name): sorted(part["seed"]) for name, part in frame.groupby("row", sort=False)}
     every = sorted(set(frame["seed"]))
     seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}"
     notes = [
         LEGEND,
         *([RELEASED] if study.protocol == "released" else []),
-        intervals(len(every)),
+        *intervals(marks),
         f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []
     judged = [f"{row.method} ({row.name})" for row in rows.values() if row.setting == JUDGED and row.name in seeds]
     notes += [f"Judged, not trained here: {', '.join(judged)}."] if judged else []
+    notes += [f"{name} is shown {end[1]}." for name in seeds if (end := ends(study, name)) and end[1]]
     absent = [name for name in rows if name not in seeds]
     notes += [f"No finished run: {', '.join(absent)}."] if absent else []
     notes += [f"Not used, unfinished: {'; '.join(study.unfinished)}."] if study.unfinished else []
     return notes + _base_notes(study, frame) + _unjudged_notes(frame) + _missing_notes(study, frame)
 
 
-def intervals(seeds: int) -> str:
-    """What brackets hold, and how often such intervals held the truth where it was known."""
-    held = f"in simulated studies with as many seeds such intervals held the truth in {coverage_at(seeds):.1%} or more"
-    over = "prompts alone, of this one seed" if seeds == 1 else f"prompts and {seeds} seeds"
-    return f"In brackets: 95 % intervals over {over}; {held} (paper_tables/statistics)."
+def intervals(marks: dict[Over, str]) -> list[str]:
+    """What brackets hold, and how often such intervals held the truth where it was known; a line per kind and mark."""
+    lines = []
+    for (over, seeds), mark in marks.items():
+        alone = "of this one seed" if seeds == 1 else f"of these {seeds} seeds"
+        said = f"prompts alone, {alone}" if over == PROMPTS else f"prompts and {seeds} seeds"
+        held = coverage_at(1 if over == PROMPTS else seeds)
+        lines.append(
+            f"{mark and mark + ' '}In brackets: 95 % intervals over {said}; in simulated studies with as many seeds "
+            f"such intervals held the truth in {held:.1%} or more (paper_tables/statistics)."
+        )
+    return lines
 
 
 def _unjudged(column: Column, runs: pd.DataFrame) -> bool:

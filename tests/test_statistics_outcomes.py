@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from paper_tables.frame import Study, curves, read
 from paper_tables.statistics import difference, final, wins
 from paper_tables.statistics.bootstrap import interquartile_mean
-from paper_tables.statistics.estimate import AVERAGE
+from paper_tables.statistics.estimate import AVERAGE, updates
 
 BASE, FLOW, GUARD = "sd3_base", "sd3_flow_text", "sd3_guard_text"
 PROMPTS, MEMBERS = 60, 2
@@ -144,3 +144,39 @@ def test_equal_scores_summed_in_another_order_are_a_tie() -> None:
     study = memory_study({(BASE, 0): {0: golds(start)}, (FLOW, 0): {40: golds(turned)}})
     found = wins(study, FLOW)
     assert found is not None and {each.value for each in found.of.values()} == {0.5}
+
+
+def test_a_seed_that_lacks_the_last_evaluation_is_left_out_and_all_others_stay_at_the_end() -> None:
+    generator, runs = np.random.default_rng(1), {}
+    for seed in (0, 1, 2):
+        level = {40: 0.66, 80: 0.5}
+        runs[BASE, seed] = {0: judged(generator, 0.6, np.zeros((PROMPTS, 1)))}
+        for row in (FLOW, GUARD):
+            runs[row, seed] = {u: judged(generator, of, np.zeros((PROMPTS, 1))) for u, of in level.items()}
+    runs[GUARD, 2][80] = dict(runs[GUARD, 2][80]) | {GOLDS[0]: np.full((PROMPTS, MEMBERS), np.nan)}
+    study = memory_study(runs)
+    found, won = difference(study, GUARD, FLOW), wins(study, GUARD, FLOW)
+    assert found is not None and (found.update, found.of_seeds) == (80, (0, 1)) and not found.excludes(0)
+    assert found.note == "seed 2 is left out, it lacks gold/average of sd3_guard_text at update 80"
+    assert won is not None and won.all_up.seeds == 2 and "seed 2 is left out" in won.all_up.note
+    one = final(study, GUARD)
+    assert one is not None and (one.update, one.seeds) == (80, 2) and one.value == pytest.approx(0.5 / 0.6, abs=0.02)
+    assert updates(study, GUARD) == (40, 80)
+
+
+def test_rows_trained_for_different_updates_are_compared_at_the_last_that_both_have() -> None:
+    start, flat = golds(np.full((20, 1), 0.5)), lambda level: golds(np.full((20, 1), level))
+    study = memory_study({
+        (BASE, 0): {0: start},
+        (FLOW, 0): {0: start, 40: flat(0.6), 80: flat(0.4)},
+        (GUARD, 0): {0: start, 40: flat(0.6)},
+    })  # fmt: skip
+    found, won = difference(study, GUARD, FLOW), wins(study, GUARD, FLOW)
+    assert found is not None and found.update == 40 and found.value == pytest.approx(0)
+    assert found.note == "at update 40, the last that all have; trained: sd3_guard_text for 40; sd3_flow_text for 80"
+    assert won is not None and won.of[GOLDS[0]].value == 0.5 and won.all_up.note == found.note
+    alone, over_base = final(study, FLOW), difference(study, FLOW, BASE)
+    assert alone is not None and (alone.update, alone.note) == (80, "") and alone.value == pytest.approx(0.8)
+    assert over_base is not None and (over_base.update, over_base.note) == (80, "")
+    never = memory_study({(BASE, 0): {0: start}, (FLOW, 0): {0: start, 80: start}, (GUARD, 0): {0: start, 40: start}})
+    assert difference(never, GUARD, FLOW) is None and wins(never, GUARD, FLOW) is None

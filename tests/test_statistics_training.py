@@ -40,14 +40,29 @@ def test_two_runs_on_one_curve_at_different_speeds_have_equal_matched_gold() -> 
     found = matched_gold(study({FLOW: fast, GUARD: slow}), GUARD, FLOW)
     assert found.interval is not None
     assert found.interval.value == pytest.approx(0, abs=1e-3) and (found.low, found.high) == pytest.approx((0.5, 0.7))
-    straight = [(x, 1.5 - x) for x in (0.5, 0.53, 0.8, 0.9)]
+    straight = [(x, 1.5 - x) for x in (0.5, 0.53, 0.6, 0.9)]
     found = matched_gold(study({FLOW: straight, GUARD: [(x, 1.5 - x) for x in (0.5, 0.7, 0.75)]}), GUARD, FLOW)
     assert found.interval is not None and found.interval.value == pytest.approx(0, abs=1e-12)
 
 
+def test_on_one_bent_curve_the_row_that_was_evaluated_more_often_is_not_above() -> None:
+    def bent(*proxies: float) -> Curve:
+        return [(0.5 + x, 1 - 3 * x**2) for x in (0, *proxies)]
+
+    slow, fast = bent(0.04, 0.08, 0.12, 0.16, 0.2), bent(0.1, 0.19, 0.3)
+    found = [matched_gold(study({FLOW: fast, GUARD: slow}), *rows).interval for rows in ((GUARD, FLOW), (FLOW, GUARD))]
+    assert found[0] is not None and found[1] is not None
+    assert abs(found[0].value) < 1.5e-3 and found[0].value == pytest.approx(-found[1].value)
+    # a chord of the fast row over the whole range would be below by far more
+    assert gold_at(np.array([0.55]), *np.array(fast).T)[0] < 1 - 3 * 0.05**2 - 7e-3
+    jump = matched_gold(study({FLOW: bent(0.3), GUARD: slow}), GUARD, FLOW)
+    assert jump.interval is None and "sd3_flow_text was never evaluated" in jump.reason
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_gold_that_is_kept_at_equal_proxy_is_found(seeds: int) -> None:
-    flow, guard = [(0.5 + x, 1 - 2 * x) for x in (0, 0.1, 0.2)], [(0.5 + x, 1 - x) for x in (0, 0.05, 0.1, 0.15)]
+    flow = [(0.5 + x, 1 - 2 * x) for x in (0, 0.075, 0.2)]
+    guard = [(0.5 + x, 1 - x) for x in (0, 0.05, 0.1, 0.15)]
     found = matched_gold(study({FLOW: flow, GUARD: guard}, noise=0.02, seeds=seeds), GUARD, FLOW).interval
     assert found is not None and found.seeds == seeds
     assert found.low > 0 and found.value == pytest.approx(0.075, abs=0.02)

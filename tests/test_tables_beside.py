@@ -76,6 +76,23 @@ def test_the_legend_says_over_what_and_how_often_such_intervals_held(
         assert words in legend and re.search(r"held the truth in 9\d\.\d% or more", legend)
 
 
+def test_cells_of_fewer_seeds_are_marked_and_have_a_legend_of_their_own(tmp_path: Path) -> None:
+    write_levels(tmp_path, (0, 1, 2))
+    other = "sd3_flow_pickscore"
+    write_scored(tmp_path, other, {0: scored(other, 0, 0.6), 40: scored(other, 0, 0.5)}, 0)
+    study = read(tmp_path)
+    for table in (measured(study), wins_table(study)):
+        assert table is not None
+        head = "Average" if "Average" in table.heads else "Variety wins"
+        alone, several = cell(table, other, head), cell(table, "sd3_guard_text", head)
+        assert alone.over == ("prompts", 1) and alone.display.endswith("]‡")
+        assert several.over != alone.over and "‡" not in several.display
+        legends = [note for note in table.notes if "In brackets" in note]
+        assert "of this one seed" not in legends[0]
+        (of_one,) = [note for note in legends if "of this one seed" in note]
+        assert of_one.startswith("‡ In brackets") and r"\textdaggerdbl{}" in to_latex(table)
+
+
 def test_a_seed_that_lacks_a_score_costs_no_cell_its_interval_of_the_others(tmp_path: Path) -> None:
     write_levels(tmp_path, (0, 1))
     write_study(tmp_path, ("sd3_guard_text",), seeds=(2,), diagnosed=False)  # scores nowhere but in its metrics

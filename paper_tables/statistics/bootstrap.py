@@ -48,6 +48,9 @@ class Interval:
             optimiser updates, which `paper_tables.claims` makes of diagnostics.
         prompts, seeds: how many.
         level: probability of holding the truth that is aimed at.
+        update: the evaluation that the value is of, the row's own where two are compared; None where it is of several.
+        of_seeds: the training seeds themselves.
+        note: which seeds are left out and why, and which update was taken where planned numbers of updates differ.
     """
 
     value: float
@@ -57,6 +60,9 @@ class Interval:
     prompts: int
     seeds: int
     level: float = LEVEL
+    update: int | None = None
+    of_seeds: tuple[int, ...] = ()
+    note: str = ""
 
     def display(self, decimals: int = 2) -> str:
         """As printed: "0.97 [0.94, 1.00]"."""
@@ -187,7 +193,7 @@ def _weights(panel: Panel) -> Floats:
 def _interval(value: Floats, drawn: Floats, freedom: int, panel: Panel, across_seeds: AcrossSeeds) -> Interval:
     """From the statistic (S,) and (R, S) of the resamples; without ends where these do not exist."""
     point, prompts, seeds = float(across_seeds(value[None])[0]), len(panel.prompts), len(panel.seeds)
-    nothing = Interval(point, np.nan, np.nan, BOTH if seeds > 1 else PROMPTS, prompts, seeds)
+    nothing = Interval(point, np.nan, np.nan, BOTH if seeds > 1 else PROMPTS, prompts, seeds, of_seeds=panel.seeds)
     finite = np.isfinite(drawn).all(axis=1)
     if freedom < 1 or not np.isfinite(point) or finite.mean() < USABLE:
         return nothing

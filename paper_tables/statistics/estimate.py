@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from bench.experiments import PROXIES, ROWS, TABLE1
 from paper_tables.average import average
+from paper_tables.comparable import trained as trained_here
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, intervals, mean
-from paper_tables.statistics.panel import Floats, Panel, Same, cube, judged_by
+from paper_tables.statistics.panel import Column, Floats, Panel, Same, cube, judged_by
 
 AVERAGE = "gold/average"
 PROXY = "proxy"
@@ -46,13 +47,17 @@ def estimate(study: Study, asks: Sequence[Ask], combine: Combine, across_seeds: 
     panels = aligned(study, asks)
     if panels is None:
         return None
-    return interval(lambda *means: combine(*levels(asks, means)), *panels, across_seeds=across_seeds)
+    found = interval(lambda *means: combine(*levels(asks, means)), *panels, across_seeds=across_seeds)
+    return replace(found, note=left_out(study, asks, found.of_seeds))
 
 
 def estimate_each(study: Study, asks: Sequence[Ask], combine: Combine) -> list[Interval] | None:
     """The same for K combinations at once: `combine` gives (R, S, K)."""
     panels = aligned(study, asks)
-    return None if panels is None else intervals(lambda *means: combine(*levels(asks, means)), *panels)
+    if panels is None:
+        return None
+    note = left_out(study, asks, panels[0].seeds)
+    return [replace(each, note=note) for each in intervals(lambda *means: combine(*levels(asks, means)), *panels)]
 
 
 def levels(asks: Sequence[Ask], means: Sequence[Floats]) -> Iterator[Floats]:
@@ -66,20 +71,66 @@ def levels(asks: Sequence[Ask], means: Sequence[Floats]) -> Iterator[Floats]:
 
 def aligned(study: Study, asks: Sequence[Ask]) -> tuple[Panel, ...] | None:
     """A panel for each of `asks`, an Average's followed by its base model's; on common seeds and prompts."""
-    panels = []
+    panels: list[tuple[Ask, Panel, list[Column]]] = []
     for ask in asks:
-        names = scorers(study, ask.row, ask.key)
-        base = base_row(study, ask.row)
-        if not names or not ask.updates or (ask.key == AVERAGE and base is None):
+        needed = _needed(study, ask)
+        if not needed:
             return None
-        panels.append((ask, cube(study, ask.row), [(update, name) for update in ask.updates for name in names]))
-        if ask.key == AVERAGE and base is not None:
-            panels.append((ask, cube(study, base), [(0, name) for name in names]))
+        panels += [(ask, whole, columns) for whole, columns in needed]
     kept = [seed for seed in panels[0][1].seeds if all(_has(whole, columns, seed) for _, whole, columns in panels)]
     if not kept:
         return None
     found = [_half(whole.select(columns, kept), ask.half) for ask, whole, columns in panels]
     return common_prompts(found)
+
+
+def _needed(study: Study, ask: Ask) -> list[tuple[Panel, list[Column]]]:
+    """The rows' scores and columns that a measure is made of; none where it does not exist."""
+    names, base = scorers(study, ask.row, ask.key), base_row(study, ask.row)
+    if not names or not ask.updates or (ask.key == AVERAGE and base is None):
+        return []
+    mine = (cube(study, ask.row), [(update, name) for update in ask.updates for name in names])
+    return [mine, (cube(study, base), [(0, name) for name in names])] if ask.key == AVERAGE and base else [mine]
+
+
+def left_out(study: Study, asks: Sequence[Ask], kept: Sequence[int]) -> str:
+    """Which seeds that all rows were judged under are not among `kept`, and what they lack; else empty."""
+    judged = set.intersection(*(set(cube(study, ask.row).seeds) for ask in asks))
+    return "; ".join(f"seed {seed} is left out, {_lack(study, asks, seed)}" for seed in sorted(judged - set(kept)))
+
+
+def _lack(study: Study, asks: Sequence[Ask], seed: int) -> str:
+    for ask in asks:
+        had = [_has(whole, columns, seed) for whole, columns in _needed(study, ask)]
+        if not all(had):
+            whose = f"{ask.row} at update {max(ask.updates)}" if not had[0] else f"the base model of {ask.row}"
+            return f"it lacks {ask.key} of {whose}"
+    return "it lacks nothing"
+
+
+def ends(study: Study, *names: str) -> tuple[tuple[int, ...], str] | None:
+    """The update at which each row is judged at its end, and a note where that is not what all were trained for.
+
+    It is the planned number of updates, whatever could be judged there. Where the runs of the trained rows were planned
+    for different numbers, it is the last evaluation that all have, so that equal updates are compared. A base model has
+    its one evaluation, and so has an adapter that was trained elsewhere. None where a row has no such evaluation.
+    """
+    runs = {name: [run for run in study.runs if run.info["row"] == name] for name in names}
+    planned = {name: sorted({int(run.info["updates"]) for run in runs[name] if trained_here(run)}) for name in names}
+    budgets = sorted(set().union(*planned.values()))
+    judged = {name: {update for update, _ in cube(study, name).columns} for name in names}
+    common = [judged[name] for name in names if planned[name]]
+    if not all(judged.values()):
+        return None
+    last, note = budgets[0] if budgets else 0, ""
+    if len(budgets) > 1:
+        shared = [update for update in set.intersection(*common) if 0 < update <= last]
+        if not shared:
+            return None
+        last = max(shared)
+        plans = "; ".join(f"{name} for {' and '.join(map(str, of))}" for name, of in planned.items() if of)
+        note = f"at update {last}, the last that all have; trained: {plans}"
+    return tuple(last if planned[name] else max(judged[name]) for name in names), note
 
 
 def common_prompts(panels: Sequence[Panel]) -> tuple[Panel, ...]:
@@ -113,7 +164,10 @@ def scorers(study: Study, row: str, key: str) -> tuple[str, ...]:
 
 
 def updates(study: Study, row: str, key: str = AVERAGE) -> tuple[int, ...]:
-    """The updates at which every seed of the row that was judged at all has the measure; ascending."""
+    """The updates up to the row's end at which every seed that has the measure at the end has it; ascending.
+
+    Where no seed has it at the end, those at which every seed that was judged at all has it.
+    """
     return _updates(Same(study), row, key)
 
 
@@ -121,11 +175,14 @@ def updates(study: Study, row: str, key: str = AVERAGE) -> tuple[int, ...]:
 def _updates(same: Same, row: str, key: str) -> tuple[int, ...]:
     study: Study = same.thing
     names, whole = scorers(study, row, key), cube(study, row)
-    found = sorted({update for update, _ in whole.columns})
-    wanted = {update: [(update, name) for name in names] for update in found}
-    if not names:
+    end = ends(study, row)
+    if not names or end is None:
         return ()
-    return tuple(u for u in found if whole.seeds and all(_has(whole, wanted[u], seed) for seed in whole.seeds))
+    last = end[0][0]
+    found = sorted({update for update, _ in whole.columns if update <= last})
+    wanted = {update: [(update, name) for name in names] for update in {*found, last}}
+    seeds = [seed for seed in whole.seeds if _has(whole, wanted[last], seed)] or whole.seeds
+    return tuple(update for update in found if all(_has(whole, wanted[update], seed) for seed in seeds))
 
 
 def task_of(study: Study, row: str) -> str:

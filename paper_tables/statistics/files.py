@@ -140,6 +140,7 @@ def _line(
         return
     runs = [run.info["run_id"] for run in study.runs if run.info["row"] in (row, other)]
     ends = {name: getattr(found, name) for name in ENDS} if found else {}
+    note = "; ".join(filter(None, (note, found.note if found else "")))
     yield {"row": row, "other": other, "key": key, "method": method, **ends, "note": note, "runs": " ".join(runs)}
 
 

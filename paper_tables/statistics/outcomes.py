@@ -12,12 +12,15 @@ from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, m
 from paper_tables.statistics.estimate import (
     AVERAGE,
     Ask,
+    Combine,
     aligned,
     base_row,
     common_prompts,
+    ends,
     estimate,
     estimate_each,
-    updates,
+    left_out,
+    scorers,
 )
 from paper_tables.statistics.panel import Panel
 
@@ -39,18 +42,13 @@ class Wins:
     all_down: Interval
 
 
-def last(study: Study, row: str, key: str = AVERAGE) -> int | None:
-    """The row's last update at which every seed has the measure; None where there is none."""
-    return next(reversed(updates(study, row, key)), None)
-
-
 def final(study: Study, row: str, key: str = AVERAGE, across_seeds: AcrossSeeds = mean) -> Interval | None:
-    """The measure at the row's last evaluation; an Average is taken per seed, as the table does.
+    """The measure at the row's planned end, of the seeds that have it; an Average is per seed, as in the table.
 
     Raises:
         ValueError: no measure is called `key`; so do all functions here.
     """
-    return at(study, row, key, last(study, row, key), across_seeds)
+    return _at_the_end(study, (row,), key, lambda level: level[..., 0], across_seeds)
 
 
 def along(study: Study, row: str, key: str, steps: tuple[int, ...]) -> list[Interval] | None:
@@ -58,48 +56,58 @@ def along(study: Study, row: str, key: str, steps: tuple[int, ...]) -> list[Inte
     return estimate_each(study, [Ask(row, key, steps)], lambda level: level)
 
 
-def at(study: Study, row: str, key: str, update: int | None, across_seeds: AcrossSeeds = mean) -> Interval | None:
-    """The measure at one evaluation."""
-    if update is None:
-        return None
-    return estimate(study, [Ask(row, key, (update,))], lambda level: level[..., 0], across_seeds)
-
-
 def difference(
     study: Study, row: str, other: str, key: str = AVERAGE, across_seeds: AcrossSeeds = mean
 ) -> Interval | None:
-    """`row` less `other` at their last evaluations, paired by prompt and seed."""
-    asks = [Ask(name, key, (end,)) for name in (row, other) if (end := last(study, name, key)) is not None]
-    if len(asks) < 2:
+    """`row` less `other` at an equal number of updates, paired by prompt and seed; see `ends`."""
+    return _at_the_end(study, (row, other), key, lambda mine, theirs: (mine - theirs)[..., 0], across_seeds)
+
+
+def _at_the_end(
+    study: Study, names: tuple[str, ...], key: str, combine: Combine, across_seeds: AcrossSeeds
+) -> Interval | None:
+    for name in names:
+        scorers(study, name, key)  # a key that is none is refused whatever was judged
+    end = ends(study, *names)
+    if end is None:
         return None
-    return estimate(study, asks, lambda mine, theirs: (mine - theirs)[..., 0], across_seeds)
+    asks = [Ask(name, key, (update,)) for name, update in zip(names, end[0], strict=True)]
+    found = estimate(study, asks, combine, across_seeds)
+    return _told(found, end) if found else None
+
+
+def _told(found: Interval, end: tuple[tuple[int, ...], str], left: str = "") -> Interval:
+    """The interval with its update and the notes of its end and of seeds that were left out."""
+    return replace(found, update=end[0][0], note="; ".join(filter(None, (end[1], found.note or left))))
 
 
 def wins(study: Study, row: str, other: str | None = None) -> Wins | None:
-    """How often `row` beats `other`, the base model by default, at their last evaluations; None where one is missing.
+    """How often `row` beats `other`, the base model by default, at their ends; None where one is missing.
 
     A pair is a prompt under a seed; what is compared are the means over its images. All up and all down are of the
     pairs that every gold judges.
     """
     other = other or base_row(study, row)
-    gap = _gap(study, row, other) if other else None
+    end = ends(study, row, other) if other else None
+    if end is None or other is None:
+        return None
+    pairs = zip((row, other), end[0], strict=True)
+    asks = [Ask(name, f"gold/{gold}", (update,)) for name, update in pairs for gold in study.golds]
+    gap = _gap(study, asks)
     if gap is None:
         return None
+    left = left_out(study, asks, gap.seeds)
     won = replace(gap, values=0.5 + np.sign(gap.values) / 2)
-    each = {gold: _share(won.select([(0, gold)], won.seeds)) for gold in study.golds}
+    each = {gold: _told(_share(won.select([(0, gold)], won.seeds)), end, left) for gold in study.golds}
     judged = np.isfinite(gap.values).all(axis=2)
     up, down = (np.where(judged, (sign * gap.values > 0).all(axis=2), np.nan) for sign in (1, -1))
-    return Wins(each, *(_share(replace(gap, values=all_[..., None], columns=((0, "all"),))) for all_ in (up, down)))
+    both = (_share(replace(gap, values=all_[..., None], columns=((0, "all"),))) for all_ in (up, down))
+    return Wins(each, *(_told(share, end, left) for share in both))
 
 
-def _gap(study: Study, row: str, other: str) -> Panel | None:
-    """`row` less `other` at their last evaluations, a column (0, gold) each."""
-    asks, golds = [], study.golds
-    for name in (row, other):
-        end = last(study, name)
-        if end is None:
-            return None
-        asks += [Ask(name, f"gold/{gold}", (end,)) for gold in golds]
+def _gap(study: Study, asks: list[Ask]) -> Panel | None:
+    """Of asks for the golds of one row and then of another, the differences, a column (0, gold) each."""
+    golds = study.golds
     panels = aligned(study, asks)
     if panels is None:
         return None

@@ -9,8 +9,7 @@ import numpy as np
 from scipy import stats
 
 from paper_tables.frame import Study
-from paper_tables.statistics.estimate import AVERAGE, Ask, aligned
-from paper_tables.statistics.outcomes import last
+from paper_tables.statistics.estimate import AVERAGE, Ask, aligned, ends
 from paper_tables.statistics.panel import Floats, Panel
 
 SIZE, POWER = 0.05, 0.8  # two-sided test and its power: Cohen 1988's convention
@@ -51,9 +50,10 @@ def power(study: Study, row: str, other: str, effect: float) -> Power:
     From the variance components of the difference per prompt and seed, to first order in the scores. With one seed
     the prompts are those that resolve it for that seed alone.
     """
-    ends = [(name, last(study, name)) for name in (row, other)]
-    panels = aligned(study, [Ask(name, AVERAGE, (end,)) for name, end in ends if end is not None])
-    if panels is None or any(end is None for _, end in ends):
+    end = ends(study, row, other)
+    pairs = zip((row, other), end[0], strict=True) if end else ()
+    panels = aligned(study, [Ask(name, AVERAGE, (update,)) for name, update in pairs]) if end else None
+    if panels is None:
         return Power(None, None, f"no seed has {row}, {other} and their base model")
     return needed(differences(panels), effect)
 

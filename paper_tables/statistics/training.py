@@ -16,15 +16,16 @@ from paper_tables.statistics.estimate import (
     Ask,
     aligned,
     base_row,
+    ends,
     estimate,
     estimate_each,
     levels,
     task_of,
     updates,
 )
-from paper_tables.statistics.matching import matched_difference, overlap
+from paper_tables.statistics.matching import matched_difference, overlap, within
 from paper_tables.statistics.outcomes import TIE, along
-from paper_tables.statistics.panel import Floats
+from paper_tables.statistics.panel import Floats, Judged
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
 
@@ -50,7 +51,8 @@ class Matched:
     """The gold average of one row less that of another where their proxies are equal.
 
     Attributes:
-        interval: of the mean difference over the proxies that both reach; None where there are none.
+        interval: of the mean difference at the proxies that both reach and at which the row with fewer evaluations
+            there was evaluated; None where there are none.
         low, high: that range of proxies, at the scores as they are, averaged over seeds; NaN where there is none.
         reason: why there is no interval; else empty.
     """
@@ -75,11 +77,11 @@ def area_between(study: Study, row: str, other: str) -> Interval | None:
 
 
 def peak(study: Study, row: str) -> Peak | None:
-    """The highest gold average of a row; None where it has fewer than two evaluations, or no base model's run."""
+    """The highest gold average of a row; None without a second evaluation, one at the end, or a base model's run."""
     steps = updates(study, row)
     halves = [Ask(row, AVERAGE, steps, half) for half in (0, 1)]
     split = observed(study, halves)
-    if len(steps) < 2 or split is None:
+    if len(steps) < 2 or split is None or steps[-1] != _end(study, row):
         return None
     whole = _across(study, Ask(row, AVERAGE, steps))
     top = int(whole.argmax())
@@ -97,8 +99,9 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
     """The gold average of `row` less that of `other` at equal proxy (Gao et al. 2022 plot gold so).
 
     Training is followed by the highest proxy so far: at a proxy between two of its records gold is interpolated
-    linearly between them, so that a row that goes along another's curve at another speed differs by nothing. The
-    difference is averaged over the proxies that both reach, per seed.
+    linearly between them, so that a row that goes along another's curve at another speed differs by nothing. Per seed
+    the difference is averaged over the records of the row with fewer of them in the range that both reach; only the
+    denser row is interpolated, since a chord lies below a curve that bends down.
     """
     names = {name: (task_of(study, name), base_row(study, name)) for name in (row, other)}
     if len(set(names.values())) > 1 or not names[row][0]:
@@ -110,6 +113,9 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
     low, high = overlap(curves[0], curves[2])
     if not (high > low).all():
         return Matched(None, reason=_apart(row, other, curves[0], curves[2]))
+    sparse = [name for name, in_range in _within(row, other, curves) if not in_range.any(axis=-1).all()]
+    if sparse:
+        return Matched(None, float(low.mean()), float(high.mean()), _sparse(sparse, low, high))
     found = estimate(study, asks, matched_difference)
     if found is None or np.isnan(found.low):
         return Matched(found, float(low.mean()), float(high.mean()), "the proxies overlap by chance alone: no interval")
@@ -159,6 +165,11 @@ def observed(study: Study, asks: Sequence[Ask]) -> list[Floats] | None:
     return [curve[0] for curve in levels(asks, [column_means(panel) for panel in panels])]
 
 
+def _end(study: Study, row: str) -> int | None:
+    end = ends(study, row)
+    return end[0][0] if end else None
+
+
 def _across(study: Study, ask: Ask) -> Floats:
     """(U,) means over seeds; NaN where there is no such measure."""
     found = observed(study, [ask])
@@ -192,6 +203,18 @@ def _apart(row: str, other: str, mine: Floats, theirs: Floats) -> str:
     if flat:
         return f"under at least one seed the proxy of {' and of '.join(flat)} never rises above its start"
     return f"the proxies of {row} and {other} have no range in common"
+
+
+def _within(row: str, other: str, curves: list[Floats]) -> tuple[tuple[str, Judged], tuple[str, Judged]]:
+    """Which evaluations of either row lie in the range of proxies that both reach; `curves` as in matched_gold."""
+    return (row, within(curves[0], curves[2])), (other, within(curves[2], curves[0]))
+
+
+def _sparse(names: list[str], low: Floats, high: Floats) -> str:
+    return (
+        f"between the proxies {low.mean():.4f} and {high.mean():.4f} that both reach, under at least one seed "
+        f"{' and '.join(names)} was never evaluated: evaluate more often"
+    )
 
 
 def _kl(study: Study, row: str) -> pd.Series[float]:
