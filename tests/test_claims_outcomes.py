@@ -141,6 +141,16 @@ def test_rows_whose_seeds_do_not_meet_are_told_with_the_run_to_be_added(
     assert f"sd3_base ({named['sd3_base']})" in found.reason and "FORCE" not in found.reason
 
 
+def test_the_runs_named_are_those_of_the_seeds_that_meet_with_their_base_models() -> None:
+    named = {"sd3_flow_text": (0, 1, 2), "sd3_guard_text": (1, 2, 3), "sd3_base": (0, 1, 2, 3)}
+    runs = tuple(run for row, seeds in named.items() for run in planted({row: FALLS}, seeds=seeds).runs)
+    study = Study("tiny", runs)
+    gold, proxy = (of_text(claim, study) for claim in
+                   (scores.gold_is_higher_at_equal_updates, scores.proxy_is_not_lost))  # fmt: skip
+    assert set(proxy.runs) == {f"{row}-{seed}" for row in ("sd3_flow_text", "sd3_guard_text") for seed in (1, 2)}
+    assert set(gold.runs) - set(proxy.runs) == {"sd3_base-1", "sd3_base-2"}
+
+
 def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted({"sd3_flow_text": FALLS, "sd3_guard_text": STAYS}))
     assert found.reason == "no finished run of sd3_base: `make table1`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -11,11 +10,11 @@ import numpy as np
 
 from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
-from paper_tables.claims.scores import AVERAGE, FLOW_TEXT, GUARD_TEXT, NO_NUMBER, gain
+from paper_tables.claims.scores import FLOW_TEXT, GUARD_TEXT, NO_NUMBER, Held, gain
 from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, untold
 from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
-from paper_tables.statistics.estimate import Ask, estimate, updates
+from paper_tables.statistics.estimate import AVERAGE, Ask, estimate, updates
 from paper_tables.statistics.training import observed, peak
 
 # Figure 1, digitised: gold (PickScore) from its peak to update 504, over the base model's 21.5 of Table 1.
@@ -40,9 +39,10 @@ def gold_peaks_early_and_falls(evidence: Evidence) -> tuple[Part, ...]:
     seeds and known to half the distance of evaluations: in the first half.
     """
     fall = _fall(evidence, FLOW_TEXT, Effect(FLOW_FALL, "Figure 1 has"))
-    steps, ids = updates(evidence.study, FLOW_TEXT), evidence.ids(FLOW_TEXT)
+    steps = updates(evidence.study, FLOW_TEXT)
     if fall.interval is None or len(steps) < 2:
         return (fall,)
+    ids = fall.runs
     parts, when = [fall], _peak_share(evidence, FLOW_TEXT)
     above = estimate(evidence.study, [Ask(FLOW_TEXT, AVERAGE, steps, half) for half in (0, 1)], rise_to_peak)
     if above:
@@ -66,14 +66,14 @@ def guard_falls_later(evidence: Evidence) -> tuple[Part, ...]:
     if later is None:
         return (fall, evidence.nothing(name, *rows, what=AVERAGE))
     effect = Effect(COMPARABLE, "a tenth of the training is our choice,")
-    return (fall, larger(name, later, effect, evidence.ids(*rows)))
+    return (fall, larger(name, later, effect, evidence.behind(later, AVERAGE, *rows)))
 
 
 def _fall(evidence: Evidence, row: str, effect: Effect) -> Part:
     name, found = f"{row}, fall of {AVERAGE} from its peak", peak(evidence.study, row)
     if found is None:
         return evidence.nothing(name, row, what=AVERAGE)
-    return larger(name, found.fall, effect, evidence.ids(row))
+    return larger(name, found.fall, effect, evidence.behind(found.fall, AVERAGE, row))
 
 
 def _peak_share(evidence: Evidence, row: str, less: str = "") -> Interval | None:
@@ -141,19 +141,19 @@ def _lags(evidence: Evidence, pair: Pair, rise: float) -> tuple[Part, ...]:
     if costs[0] and costs[1]:
         each = each | {"images": costs} if costs[0] != costs[1] else {"updates and images": (1.0, 1.0)}
     band = Band(-math.inf, COMPARABLE, "a tenth of the training is our choice")
-    held = partial(inside, band=band, runs=evidence.ids(*rows))
+    held = partial(inside, band=band)
     return tuple(_timed(evidence, rows, rise, unit, cost, held) for unit, cost in each.items())
 
 
 def _lead(evidence: Evidence, row: str, other: str, effect: Effect) -> Part:
     """How much later `row` makes nine tenths of the rise than `other`, in updates."""
-    held = partial(larger, effect=effect, runs=evidence.ids(row, other))
+    held = partial(larger, effect=effect)
     return _timed(evidence, (row, other), RISES[-1], "updates", (1.0, 1.0), held)
 
 
 def _timed(
     evidence: Evidence, rows: tuple[str, str], rise: float, unit: str, costs: tuple[float, float],
-    held: Callable[[str, Interval], Part],
+    held: Held,
 ) -> Part:  # fmt: skip
     """The first row's lag behind the second, held against something; only where both proxies rise at all."""
     name, found = f"{' - '.join(rows)}, {unit} to {rise:.0%} of the rise", lag(evidence, *rows, rise, costs)
@@ -163,7 +163,7 @@ def _timed(
     if flat or math.isnan(found.value):
         told = f"the proxy of {' and of '.join(flat or rows)} does not rise above its start with certainty"
         return untold(name, f"{told}: there is no common rise to be timed", evidence.ids(*rows))
-    part = held(name, found)
+    part = held(name, found, runs=evidence.behind(found, "proxy", *rows))
     return replace(part, reason=f"{part.reason}; {_goal(evidence, rows, rise)}")
 
 

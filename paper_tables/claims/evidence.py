@@ -14,6 +14,7 @@ from bench.experiments import ROWS, SUITES
 from paper_tables.claims.verdict import OVER_UPDATES, Part, missing
 from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import AVERAGE
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,11 @@ class Evidence:
     def ids(self, *rows: str) -> tuple[str, ...]:
         """The ids of their runs."""
         return tuple(run.info["run_id"] for run in self.runs(*rows))
+
+    def behind(self, found: Interval, key: str, *rows: str) -> tuple[str, ...]:
+        """The ids of the runs that a number is of: those of its seeds, for an Average with their base models'."""
+        runs = self.runs(*rows, *(bases(rows) if key == AVERAGE else ()))
+        return tuple(run.info["run_id"] for run in runs if run.info["seed"] in found.of_seeds)
 
     def seeds(self, *rows: str) -> int:
         """How many seeds they have."""
@@ -76,18 +82,18 @@ class Evidence:
 
     def nothing(self, name: str, *rows: str, what: str) -> Part:
         """A part about `rows` that cannot be: no run of a row or of its base model, or no `what` in the runs."""
-        bases = sorted({f"{ROWS[row].backbone}_base" for row in rows}) if what.startswith("gold") else []
-        absent = self.absent(*rows) or self.absent(*bases)
+        needed = bases(rows) if what.startswith("gold") else []
+        absent = self.absent(*rows) or self.absent(*needed)
         if absent:
             return missing(name, self.unfinished(absent), tuple(absent))
-        apart = self._apart(rows, bases)
+        apart = self._apart(rows, needed)
         if apart:
             return missing(name, apart)
         return missing(name, f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1")
 
-    def _apart(self, rows: tuple[str, ...], bases: list[str]) -> str:
+    def _apart(self, rows: tuple[str, ...], needed: list[str]) -> str:
         """That no seed has all of them, with each one's seeds and what is to be trained; empty where one has."""
-        seeds = {row: {int(run.info["seed"]) for run in self.runs(row)} for row in (*rows, *bases)}
+        seeds = {row: {int(run.info["seed"]) for run in self.runs(row)} for row in (*rows, *needed)}
         if set.intersection(*seeds.values()):
             return ""
         shared = set.intersection(*(seeds[row] for row in rows)) or set.union(*(seeds[row] for row in rows))
@@ -99,6 +105,11 @@ class Evidence:
     def unfinished(self, rows: Iterable[str]) -> str:
         """That `rows` have no finished run, and what makes them."""
         return f"no finished run of {', '.join(rows)}: {self.make(rows)}"
+
+
+def bases(rows: Iterable[str]) -> list[str]:
+    """The base models' rows of these rows' backbones."""
+    return sorted({f"{ROWS[row].backbone}_base" for row in rows})
 
 
 def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import Evidence, over_updates
+from paper_tables.claims.evidence import Array, Evidence, over_updates
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
 from paper_tables.frame import PAIRS, Pair, Study
-from paper_tables.statistics.estimate import Ask, estimate
-from paper_tables.statistics.outcomes import difference, last
+from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
+from paper_tables.statistics.outcomes import difference
 from paper_tables.statistics.training import matched_gold
 
-AVERAGE = "gold/average"
+Held = Callable[..., Part]
 # What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes and the KL of C14.
 VARIED = ("optim.rate", "method.advantage")
 FLOW_TEXT, GUARD_TEXT = "sd3_flow_text", "sd3_guard_text"
@@ -28,18 +32,20 @@ NO_NUMBER = Effect(0.01, "the paper prints no number, the last digit of its Aver
 
 def gain(evidence: Evidence, row: str, other: str, key: str, effect: Effect) -> Part:
     """Whether `row` ends above `other` in the measure."""
-    name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
-    if found is None:
-        return evidence.nothing(name, row, other, what=key)
-    return larger(name, found, effect, evidence.ids(row, other))
+    return _compared(evidence, row, other, key, partial(larger, effect=effect))
 
 
 def no_loss(evidence: Evidence, row: str, other: str, key: str, band: Band) -> Part:
     """Whether `row` ends no further from `other` in the measure than the band allows."""
+    return _compared(evidence, row, other, key, partial(inside, band=band))
+
+
+def _compared(evidence: Evidence, row: str, other: str, key: str, held: Held) -> Part:
+    """The difference at the end, held against something, where there is one."""
     name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
     if found is None:
         return evidence.nothing(name, row, other, what=key)
-    return inside(name, found, band, evidence.ids(row, other))
+    return held(name, found, runs=evidence.behind(found, key, row, other))
 
 
 def printed_gain(pair: Pair) -> Effect:
@@ -97,7 +103,7 @@ def _at_equal_proxy(evidence: Evidence, pair: Pair) -> Part:
     found = matched_gold(evidence.study, *rows)
     if found.interval is None:
         return untold(name, found.reason, evidence.ids(*rows))
-    return larger(name, found.interval, printed_gain(pair), evidence.ids(*rows))
+    return larger(name, found.interval, printed_gain(pair), evidence.behind(found.interval, AVERAGE, *rows))
 
 
 @claim("C13", "Table 2, Figure 7")
@@ -123,14 +129,17 @@ def _most(evidence: Evidence, part: str, whole: str, base: str) -> Part:
     """Whether more than half of what `whole` has over `base` is there with `part` already, in one estimate."""
     rows = (part, whole, base)
     name = f"({part} - {base}) - ({whole} - {base}) / 2, {AVERAGE}"
-    ends = {last(evidence.study, row) for row in rows}
-    asks = [Ask(row, AVERAGE, (end,)) for row in rows for end in ends if end is not None]
-    if len(ends) > 1 or not asks:
+    end = ends(evidence.study, *rows)
+    asks = [Ask(row, AVERAGE, (update,)) for row, update in zip(rows, end[0], strict=True)] if end else []
+    found = estimate(evidence.study, asks, lambda *scores: _beyond_half(*scores)[..., 0]) if asks else None
+    if found is None or end is None:
         return evidence.nothing(name, *rows, what=AVERAGE)
-    found = estimate(evidence.study, asks, lambda one, two, zero: ((one - zero) - (two - zero) / 2)[..., 0])
-    if found is None:
-        return evidence.nothing(name, *rows, what=AVERAGE)
-    return larger(name, found, NO_NUMBER, evidence.ids(*rows))
+    found = replace(found, update=end[0][0], note="; ".join(filter(None, (end[1], found.note))))
+    return larger(name, found, NO_NUMBER, evidence.behind(found, AVERAGE, *rows))
+
+
+def _beyond_half(part: Array, whole: Array, base: Array) -> Array:
+    return np.asarray((part - base) - (whole - base) / 2)
 
 
 @claim("C14", "section 4")

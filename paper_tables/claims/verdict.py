@@ -165,6 +165,7 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         few = "one seed: the interval is over prompts alone" if found.seeds == 1 else f"{found.seeds} seeds"
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
+    words += f"; {found.note}" if found.note else ""
     return Part(name, verdict, found.value, found, words, runs, slack=slack)
 
 
