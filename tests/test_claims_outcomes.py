@@ -151,6 +151,14 @@ def test_the_runs_named_are_those_of_the_seeds_that_meet_with_their_base_models(
     assert set(gold.runs) - set(proxy.runs) == {"sd3_base-1", "sd3_base-2"}
 
 
+def test_a_base_model_without_a_positive_gold_has_no_average_to_be_compared() -> None:
+    rows: dict[str, Course] = {"sd3_base": {"variety": -BASE}, "sd3_flow_text": FALLS, "sd3_guard_text": STAYS}
+    for claim in (scores.gold_is_higher_at_equal_updates, course.guard_falls_later):
+        found = of_text(claim, planted(rows))
+        assert found.verdict == "underpowered" and found.value is None
+        assert found.reason.startswith("the Average does not exist: sd3_base's gold/variety is -0.")
+
+
 def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted({"sd3_flow_text": FALLS, "sd3_guard_text": STAYS}))
     assert found.reason == "no finished run of sd3_base: `make table1`"

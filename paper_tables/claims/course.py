@@ -10,7 +10,7 @@ import numpy as np
 
 from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
-from paper_tables.claims.scores import FLOW_TEXT, GUARD_TEXT, NO_NUMBER, Held, gain
+from paper_tables.claims.scores import FLOW_TEXT, GUARD_TEXT, NO_NUMBER, Held, gain, of_score
 from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, untold
 from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
@@ -73,7 +73,7 @@ def _fall(evidence: Evidence, row: str, effect: Effect) -> Part:
     name, found = f"{row}, fall of {AVERAGE} from its peak", peak(evidence.study, row)
     if found is None:
         return evidence.nothing(name, row, what=AVERAGE)
-    return larger(name, found.fall, effect, evidence.behind(found.fall, AVERAGE, row))
+    return of_score(evidence, name, found.fall, AVERAGE, (row,), partial(larger, effect=effect))
 
 
 def _peak_share(evidence: Evidence, row: str, less: str = "") -> Interval | None:

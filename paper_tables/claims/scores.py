@@ -12,12 +12,13 @@ import numpy as np
 from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import Array, Evidence, over_updates
+from paper_tables.claims.evidence import Array, Evidence, bases, over_updates
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
 from paper_tables.frame import PAIRS, Pair, Study
+from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
-from paper_tables.statistics.outcomes import difference
+from paper_tables.statistics.outcomes import difference, final
 from paper_tables.statistics.training import matched_gold
 
 Held = Callable[..., Part]
@@ -45,7 +46,23 @@ def _compared(evidence: Evidence, row: str, other: str, key: str, held: Held) ->
     name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
     if found is None:
         return evidence.nothing(name, row, other, what=key)
-    return held(name, found, runs=evidence.behind(found, key, row, other))
+    return of_score(evidence, name, found, key, (row, other), held)
+
+
+def of_score(evidence: Evidence, name: str, found: Interval, key: str, rows: tuple[str, ...], held: Held) -> Part:
+    """A number made of scores, held against something; untold where its Average does not exist."""
+    runs = evidence.behind(found, key, *rows)
+    if key == AVERAGE and math.isnan(found.value):
+        return untold(name, f"the Average does not exist: {_not_positive(evidence, rows)}", runs)
+    return held(name, found, runs=runs)
+
+
+def _not_positive(evidence: Evidence, rows: tuple[str, ...]) -> str:
+    """The gold scores of the rows' base models that are 0 or less, of which no share can be taken."""
+    keys = [(base, f"gold/{gold}") for base in bases(rows) for gold in evidence.study.golds]
+    lost = [f"{base}'s {key} is {found.value:.3g}" for base, key in keys
+            if (found := final(evidence.study, base, key)) and found.value <= 0]  # fmt: skip
+    return f"{', '.join(lost) or 'a gold score of a base model is not above 0'}, wanted above 0"
 
 
 def printed_gain(pair: Pair) -> Effect:
@@ -103,7 +120,7 @@ def _at_equal_proxy(evidence: Evidence, pair: Pair) -> Part:
     found = matched_gold(evidence.study, *rows)
     if found.interval is None:
         return untold(name, found.reason, evidence.ids(*rows))
-    return larger(name, found.interval, printed_gain(pair), evidence.behind(found.interval, AVERAGE, *rows))
+    return of_score(evidence, name, found.interval, AVERAGE, rows, partial(larger, effect=printed_gain(pair)))
 
 
 @claim("C13", "Table 2, Figure 7")
@@ -135,7 +152,7 @@ def _most(evidence: Evidence, part: str, whole: str, base: str) -> Part:
     if found is None or end is None:
         return evidence.nothing(name, *rows, what=AVERAGE)
     found = replace(found, update=end[0][0], note="; ".join(filter(None, (end[1], found.note))))
-    return larger(name, found, NO_NUMBER, evidence.behind(found, AVERAGE, *rows))
+    return of_score(evidence, name, found, AVERAGE, rows, partial(larger, effect=NO_NUMBER))
 
 
 def _beyond_half(part: Array, whole: Array, base: Array) -> Array:
