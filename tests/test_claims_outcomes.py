@@ -190,6 +190,18 @@ def test_gold_at_equal_proxy_is_told_where_the_curves_part() -> None:
     assert found.verdict == "confirmed" and found.value == pytest.approx(0.15, abs=0.03)
 
 
+def test_a_plateau_of_the_proxy_is_shown_beside_gold_at_equal_proxy() -> None:
+    # FlowGRPO's proxy stays at 0.3 from update 40 on, where its gold goes on falling: 0.1 and then 0.2 more
+    flow = {"proxy": BASE + np.array([0, 0.15, 0.3, 0.299, 0.299]), "gold": BASE - np.array([0, 0.05, 0.1, 0.2, 0.3])}
+    guard = {"proxy": BASE + 0.4 * UPDATES / 80, "gold": BASE - 0.2 * UPDATES / 80}
+    found = judged(scores.gold_is_higher_at_equal_proxy, text(flow=flow, guard=guard))
+    main, guards_end, flows_end = (part for part in found.parts if part.name.startswith("sd3_guard_text"))
+    assert re.search(r"sd3_guard_text at update \d\d of 80 and by sd3_flow_text at update \d\d of 80", main.reason)
+    assert guards_end.value is None and "sd3_flow_text does not reach the last proxy" in guards_end.reason
+    # at 0.299 GRPO-Guard's gold is 0.15 down, FlowGRPO's at its end 0.3, of a base of 0.6
+    assert flows_end.value == pytest.approx(0.15 / 0.6, abs=0.03) and not flows_end.verdict
+
+
 def text(points: tuple[int, ...] = ALL, **rows: Course) -> Study:
     named = {"flow": "sd3_flow_text", "guard": "sd3_guard_text", "temp": "sd3_temp_text", "mean":
              "ablation_mean_revised", "norm": "ablation_ratio_norm", "weight": "ablation_temp_reweight",

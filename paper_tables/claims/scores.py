@@ -13,6 +13,7 @@ from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
 from paper_tables.claims.evidence import Array, Evidence, bases, over_updates
+from paper_tables.claims.matched import at_the_ends, range_of_proxies
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
 from paper_tables.frame import PAIRS, Pair, Study
@@ -107,20 +108,23 @@ def gold_is_higher_at_equal_proxy(evidence: Evidence) -> tuple[Part, ...]:
     """At an equal proxy score, too, GRPO-Guard's gold scores are above the base method's.
 
     Test: mean difference of the Average over the proxies that both reach, in all five pairs. Stronger than what the
-    paper tests; held against the differences that Table 1 prints at equal updates.
+    paper tests; held against the differences that Table 1 prints at equal updates. Beside, gold at each row's end and
+    where the other came to that proxy.
     """
-    return tuple(_at_equal_proxy(evidence, pair) for pair in PAIRS)
+    return tuple(part for pair in PAIRS for part in _at_equal_proxy(evidence, pair))
 
 
-def _at_equal_proxy(evidence: Evidence, pair: Pair) -> Part:
+def _at_equal_proxy(evidence: Evidence, pair: Pair) -> tuple[Part, ...]:
     rows = (pair.guard.name, pair.base.name)
     name = f"{' - '.join(rows)}, {AVERAGE} at equal proxy"
     if evidence.absent(*rows):
-        return evidence.nothing(name, *rows, what=AVERAGE)
+        return (evidence.nothing(name, *rows, what=AVERAGE),)
     found = matched_gold(evidence.study, *rows)
     if found.interval is None:
-        return untold(name, found.reason, evidence.ids(*rows))
-    return of_score(evidence, name, found.interval, AVERAGE, rows, partial(larger, effect=printed_gain(pair)))
+        return (untold(name, found.reason, evidence.ids(*rows)),)
+    part = of_score(evidence, name, found.interval, AVERAGE, rows, partial(larger, effect=printed_gain(pair)))
+    part = replace(part, reason=f"{part.reason}; {range_of_proxies(evidence, rows)}")
+    return (part, *at_the_ends(evidence, rows))
 
 
 @claim("C13", "Table 2, Figure 7")
