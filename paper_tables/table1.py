@@ -176,7 +176,7 @@ def intervals(marks: dict[Over, str]) -> list[str]:
         held = coverage_at(1 if over == PROMPTS else seeds)
         lines.append(
             f"{mark and mark + ' '}In brackets: 95 % intervals over {said}; in simulated studies with as many seeds "
-            f"such intervals held the truth in {held:.1%} or more (paper_tables/statistics)."
+            f"such an interval of a mean held the truth in about {held:.1%} (paper_tables/statistics)."
         )
     return lines
 

@@ -32,13 +32,36 @@ def test_every_number_has_its_interval_its_runs_and_says_over_what_it_is(
     statistics.write(study(tmp_path / "runs", seeds), tmp_path / "out")
     frame = pd.read_csv(tmp_path / "out" / "statistics.csv").set_index("method")
     known = frame[frame["value"].notna()]
-    assert set(known["over"]) == {over} and set(known["seeds"]) == {seeds}
+    assert set(known.loc[known.index.difference(["won", "all up", "all down"]), "over"]) == {over} and set(
+        known["seeds"]
+    ) == {seeds}
     assert ((known["low"] <= known["value"]) & (known["value"] <= known["high"])).all()
-    assert {len(runs.split()) for runs in known.loc["difference", "runs"]} == {2 * seeds}
+    differences = known.loc["difference"].assign(number=lambda lines: lines["runs"].str.split().str.len())
+    of_three = differences["key"] == "gold/average"  # with the base model
+    assert (differences["number"] == np.where(of_three, 3, 2) * seeds).all() and of_three.any()
     assert {"mean", "difference", "won", "all up", "all down", "fall from peak"} < set(frame.index)
     assert ("interquartile mean" in frame.index) == (seeds >= 4)
     assert "picture/stripes" in set(frame["key"])
-    assert f"95 % intervals over {over}, {seeds} seed" in capsys.readouterr().out
+    told = "cannot be told from one seed" if seeds == 1 else r"needs \d+ seeds at 12 prompts|no number of seeds"
+    assert frame.loc[["power"], "note"].str.contains(told).all() and set(frame.loc[["power"], "other"]) == {ROWS[1]}
+    assert frame.loc[["power"], "note"].str.contains(r"to find 0\.11 \(what Table 1 prints\)").sum() == 1
+    printed = capsys.readouterr().out
+    assert f"95 % intervals over {over}, {seeds} seed" in printed and "% of such intervals of a mean hold" in printed
+
+
+def test_runs_are_those_of_the_seeds_that_were_used(tmp_path: Path) -> None:
+    whole = study(tmp_path / "runs", 2)
+    some = Study("tiny", tuple(run for run in whole.runs if (run.info["row"], run.info["seed"]) != (ROWS[1], 1)))
+    frame = statistics.files.statistics(some).set_index(["row", "key", "method"])
+    of = {run.info["run_id"]: (run.info["row"], run.info["seed"]) for run in some.runs}
+    wanted = {
+        (ROWS[2], "gold/average", "difference"): {(row, 0) for row in ROWS[:3]},
+        (ROWS[2], "proxy", "difference"): {(row, 0) for row in ROWS[1:3]},
+        (ROWS[2], "gold/average", "mean"): {(row, seed) for row in (ROWS[0], ROWS[2]) for seed in (0, 1)},
+        (ROWS[2], "proxy", "mean"): {(ROWS[2], 0), (ROWS[2], 1)},
+    }
+    for line, runs in wanted.items():
+        assert {of[run] for run in frame.loc[line, "runs"].split()} == runs
 
 
 def test_curves_have_a_line_for_every_evaluation(tmp_path: Path) -> None:

@@ -126,6 +126,14 @@ def test_winning_every_pair_seen_is_not_winning_every_pair() -> None:
     assert (found.all_down.low, found.all_down.high) == (0, pytest.approx(1 - 0.025 ** (1 / 40)))
 
 
+def test_where_all_pairs_of_several_seeds_agree_the_interval_is_over_prompts_alone() -> None:
+    start, runs = np.full((40, 1), 0.5), {}
+    for seed in range(3):
+        runs |= {(BASE, seed): {0: golds(start)}, (FLOW, seed): {40: golds(start + 0.1)}}
+    found = wins(memory_study(runs), FLOW)
+    assert found is not None and (found.all_up.over, found.all_up.seeds) == ("prompts", 3)
+
+
 def test_wins_do_not_hang_on_where_a_score_has_its_zero() -> None:
     def found(zero: float) -> float:
         study = memory_study({(BASE, 0): {0: golds(start + zero)}, (FLOW, 0): {40: golds(start + zero + gain)}})

@@ -10,6 +10,7 @@ from fake_scores import GOLDS, Scores, golds, memory_study
 
 from paper_tables.frame import Study
 from paper_tables.statistics import area_between, divergence, hacking, matched_gold, peak
+from paper_tables.statistics.estimate import AVERAGE, Ask, aligned
 from paper_tables.statistics.matching import gold_at, matched_difference
 
 BASE, FLOW, GUARD = "sd3_base", "sd3_flow_text", "sd3_guard_text"
@@ -117,6 +118,35 @@ def test_choosing_the_peak_and_measuring_it_on_the_same_prompts_would_find_a_fal
     errors = [np.std(falls) / len(falls) ** 0.5 for falls in (fair, naive)]
     assert abs(np.mean(fair)) < 2.5 * errors[0]
     assert np.mean(naive) > 4 * errors[1]
+
+
+def test_a_fall_that_was_never_seen_is_not_certain_to_be_none() -> None:
+    found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.1), (0.7, 1.3)]}, noise=0.03), FLOW)
+    assert found is not None and found.update == 40 and found.fall.value == 0
+    assert np.isnan([found.fall.low, found.fall.high]).all() and not found.fall.excludes(0.1)
+
+
+def test_the_step_of_the_peak_is_chosen_anew_in_every_resample() -> None:
+    # both halves choose the last evaluation, but hardly: other prompts would have chosen another
+    widths = []
+    for seed in range(20):
+        found = peak(study({FLOW: [(0.5, 1.0), (0.6, 1.0), (0.7, 1.02)]}, noise=0.15, seed=seed), FLOW)
+        assert found is not None
+        widths += [found.fall.high - found.fall.low] if found.fall.value == 0 else []
+    assert len(widths) > 3 and np.mean(np.array(widths) > 0) > 0.9
+
+
+def test_halves_are_of_the_same_prompts_in_every_panel() -> None:
+    """A prompt that the base model alone was not judged on moves no other prompt to the other half."""
+    values, lacking = np.ones((9, 1)), np.ones((9, 1))
+    lacking[2] = np.nan
+    some = memory_study({(BASE, 0): {0: golds(values)}, (FLOW, 0): {0: golds(lacking), 20: golds(lacking)}})
+    asks = [Ask(FLOW, AVERAGE, (0, 20), half) for half in (0, 1)]
+    panels = aligned(some, asks)
+    assert panels is not None
+    kept = [set(np.flatnonzero(np.isfinite(panel.values).any(axis=(0, 2)))) for panel in panels]
+    assert kept[0] == kept[1] - {2} and kept[2] == kept[3] - {2} and not kept[1] & kept[3]
+    assert kept[1] | kept[3] == set(range(9))
 
 
 def test_hacking_is_a_proxy_above_and_gold_below_the_base_beyond_doubt() -> None:

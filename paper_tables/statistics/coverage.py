@@ -115,7 +115,9 @@ def measured() -> pd.DataFrame:
 
 
 def coverage_at(seeds: int) -> float:
-    """Share of simulated studies whose interval held the truth, in the worst world, at that number of seeds.
+    """Share of simulated studies whose interval of a mean held the truth, at that number of seeds.
+
+    Of the worst of six worlds; about what to expect, no bound: worlds may be worse, and so may other statistics be.
 
     Of the next smaller number where that one was not simulated.
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.experiments import PROXIES, ROWS, TABLE1
 from paper_tables.average import average
 from paper_tables.comparable import trained as trained_here
 from paper_tables.frame import Study
-from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, intervals, mean
+from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, intervals, mean, strata
 from paper_tables.statistics.panel import Column, Floats, Panel, Same, cube, judged_by
 
 AVERAGE = "gold/average"
@@ -80,8 +81,11 @@ def aligned(study: Study, asks: Sequence[Ask]) -> tuple[Panel, ...] | None:
     kept = [seed for seed in panels[0][1].seeds if all(_has(whole, columns, seed) for _, whole, columns in panels)]
     if not kept:
         return None
-    found = [_half(whole.select(columns, kept), ask.half) for ask, whole, columns in panels]
-    return common_prompts(found)
+    found = common_prompts([whole.select(columns, kept) for _, whole, columns in panels])
+    if all(ask.half is None for ask, _, _ in panels):
+        return found
+    halves, of = _halves(found), [ask.half for ask, *_ in panels]
+    return common_prompts([p if h is None else p.masked(halves == h) for p, h in zip(found, of, strict=True)])
 
 
 def _needed(study: Study, ask: Ask) -> list[tuple[Panel, list[Column]]]:
@@ -131,6 +135,17 @@ def ends(study: Study, *names: str) -> tuple[tuple[int, ...], str] | None:
         plans = "; ".join(f"{name} for {' and '.join(map(str, of))}" for name, of in planned.items() if of)
         note = f"at update {last}, the last that all have; trained: {plans}"
     return tuple(last if planned[name] else max(judged[name]) for name in names), note
+
+
+def run_ids(study: Study, found: Interval | None, key: str, *names: str) -> tuple[str, ...]:
+    """Ids of the runs behind an interval of `names`: of the seeds that it used, base models of an Average among them.
+
+    All runs of `names` where there is no interval.
+    """
+    bases = [base_row(study, name) for name in names] if key == AVERAGE else []
+    chosen = [run for run in study.runs if run.info["row"] in {*names, *bases}]
+    used = {run.info["seed"] for run in chosen} if found is None else set(found.of_seeds)
+    return tuple(run.info["run_id"] for run in chosen if run.info["seed"] in used)
 
 
 def common_prompts(panels: Sequence[Panel]) -> tuple[Panel, ...]:
@@ -212,14 +227,11 @@ def _has(whole: Panel, columns: Sequence[tuple[int, str]], seed: int) -> bool:
     return bool(np.isfinite(whole.select(columns, [seed]).values).any(axis=(0, 1)).all())
 
 
-def _half(panel: Panel, half: int | None) -> Panel:
-    """Every other prompt of each stratum, in the order of the prompts' ids, which are hashes."""
-    if half is None:
-        return panel
-    keep, seen = np.zeros(len(panel.prompts), dtype=bool), dict[bytes, int]()
-    judged = judged_by(panel)
-    for index, judges in enumerate(judged):
-        pattern = judges.tobytes()
-        keep[index] = seen.get(pattern, half) % 2 == 0
-        seen[pattern] = seen.get(pattern, half) + 1
-    return panel.masked(keep)
+def _halves(panels: Sequence[Panel]) -> NDArray[np.int64]:
+    """(P,) 0 or 1: every other prompt of each stratum, in the order of the prompts' ids, which are hashes."""
+    labels = strata(*panels)
+    halves = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        halves[members] = np.arange(len(members)) % 2
+    return halves

@@ -11,17 +11,21 @@ import numpy as np
 import pandas as pd
 
 from bench.experiments import PROXIES, TABLE1
-from paper_tables.frame import GUARD, Study
+from paper_tables import published
+from paper_tables.frame import GUARD, PAIRS, Study
 from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
 from paper_tables.statistics.coverage import coverage_at
-from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, trained, updates
+from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, run_ids, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
 from paper_tables.statistics.panel import cube
+from paper_tables.statistics.power import needed
 
 Line = dict[str, Any]
 ENDS = ("value", "low", "high", "over", "prompts", "seeds", "level")
+LAST_DIGIT = 0.01  # Table 1 prints Averages to two decimals
+OF_ONE = ("mean", "interquartile mean", "fall from peak")  # `other` is the base model, which an Average needs
 FLOATS = "%.8g"  # our choice: what a sum's order, and so another machine, does not change
 FEWEST_FOR_QUARTILES = 4  # below, no quarter of the seeds is a whole seed
 
@@ -44,7 +48,8 @@ def statistics(study: Study) -> pd.DataFrame:
     """A line per row, key and method: value, low, high, over, prompts, seeds, level, note, runs.
 
     Methods: mean and interquartile mean over seeds at the last evaluation; difference from `other`, the row's method
-    without what is new in it; won, all up, all down against the base; matched, area, peak update, fall.
+    without what is new in it; won, all up, all down against the base; matched, area, peak update, fall; power, how many
+    seeds would resolve the printed effect, in its note.
     """
     lines: list[Line] = []
     for row in rows(study):
@@ -72,7 +77,7 @@ def summary(study: Study) -> list[str]:
     for seeds in sorted({end.seeds for end in ends}):
         over = next(end.over for end in ends if end.seeds == seeds)
         of = "seed; another seed may differ by more" if over == PROMPTS else "seeds"
-        held = f"in simulated studies {100 * coverage_at(seeds):.0f} % or more of such intervals hold the truth"
+        held = f"in simulated studies about {100 * coverage_at(seeds):.0f} % of such intervals of a mean hold the truth"
         lines.append(f"95 % intervals over {over}, {seeds} {of}; {held}.")
     return lines
 
@@ -126,9 +131,19 @@ def _of_pair(study: Study, row: str, other: str) -> Iterator[Line]:
     for key in _keys(study, row):
         yield from line(key, "difference", difference(study, row, other, key))
     yield from line(AVERAGE, "area between per update", training.area_between(study, row, other))
+    size, source = _effect(row, other)
+    words = f"{needed(study, row, other, size)} to find {size:.2g} ({source})"
+    yield from line(AVERAGE, "power", None, words, always=True)
     matched = training.matched_gold(study, row, other)
     note = matched.reason or f"proxy {matched.low:.4f} to {matched.high:.4f}"
     yield from line(AVERAGE, "difference at matched proxy", matched.interval, note, always=True)
+
+
+def _effect(row: str, other: str) -> tuple[float, str]:
+    """The effect on the Average that a pair is to resolve, and where it is from."""
+    if any((pair.guard.name, pair.base.name) == (row, other) for pair in PAIRS):
+        return float(published.table1()["d_average"][row]), "what Table 1 prints"
+    return LAST_DIGIT, "the last digit of a printed Average"
 
 
 def _line(
@@ -138,7 +153,8 @@ def _line(
     """The line of an interval; none where there is no interval, unless the note says why."""
     if found is None and not always:
         return
-    runs = [run.info["run_id"] for run in study.runs if run.info["row"] in (row, other)]
+    names = (row, other) if method not in OF_ONE else (row,)
+    runs = run_ids(study, found, key, *names)
     ends = {name: getattr(found, name) for name in ENDS} if found else {}
     note = "; ".join(filter(None, (note, found.note if found else "")))
     yield {"row": row, "other": other, "key": key, "method": method, **ends, "note": note, "runs": " ".join(runs)}

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from paper_tables.frame import Study
-from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, mean
+from paper_tables.statistics.bootstrap import PROMPTS, AcrossSeeds, Interval, interval, mean
 from paper_tables.statistics.estimate import (
     AVERAGE,
     Ask,
@@ -120,10 +120,11 @@ def _gap(study: Study, asks: list[Ask]) -> Panel | None:
 def _share(panel: Panel) -> Interval:
     """The mean of a panel's one column, its interval without what a share cannot be.
 
-    Where all pairs agree, resampling them says nothing: the end is then Clopper and Pearson's, of as many prompts.
+    Where all pairs agree, resampling them says nothing: the end is then Clopper and Pearson's, of as many prompts,
+    and the interval one over prompts.
     """
     found = interval(lambda means: means[..., 0], *common_prompts([panel]))
     if found.value in (0, 1) and found.prompts:
         exact = binomtest(int(found.value) * found.prompts, found.prompts).proportion_ci(found.level)
-        return replace(found, low=float(exact.low), high=float(exact.high))
+        return replace(found, low=float(exact.low), high=float(exact.high), over=PROMPTS)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -50,12 +50,32 @@ def power(study: Study, row: str, other: str, effect: float) -> Power:
     From the variance components of the difference per prompt and seed, to first order in the scores. With one seed
     the prompts are those that resolve it for that seed alone.
     """
-    end = ends(study, row, other)
-    pairs = zip((row, other), end[0], strict=True) if end else ()
-    panels = aligned(study, [Ask(name, AVERAGE, (update,)) for name, update in pairs]) if end else None
-    if panels is None:
+    values = _between(study, row, other)
+    if values is None:
         return Power(None, None, f"no seed has {row}, {other} and their base model")
-    return needed(differences(panels), effect)
+    return sizes(values, effect)
+
+
+def needed(study: Study, row: str, other: str, effect: float) -> str:
+    """In words: "needs N seeds at P prompts", or why that cannot be said."""
+    values = _between(study, row, other)
+    if values is None:
+        return f"cannot be told: no seed has {row}, {other} and their base model"
+    if len(values) < 2:
+        return "cannot be told from one seed"
+    found, prompts = sizes(values, effect), int(np.isfinite(values).all(axis=0).sum())
+    if found.seeds is None:
+        return f"cannot be told: {found.reason}"
+    return f"needs {found.seeds} seeds at {prompts} prompts"
+
+
+def _between(study: Study, row: str, other: str) -> Floats | None:
+    """(S, P) contributions of prompts to the difference of the gold averages of two rows; None where there is none."""
+    end = ends(study, row, other)
+    if end is None:
+        return None
+    panels = aligned(study, [Ask(name, AVERAGE, (at,)) for name, at in zip((row, other), end[0], strict=True)])
+    return None if panels is None else differences(panels)
 
 
 def differences(panels: tuple[Panel, ...]) -> Floats:
@@ -70,8 +90,8 @@ def differences(panels: tuple[Panel, ...]) -> Floats:
     return np.asarray(np.nanmean(gap / center - whole * (base - center) / center, axis=2))
 
 
-def needed(values: Floats, effect: float) -> Power:
-    """The same for a mean over (S, P) values."""
+def sizes(values: Floats, effect: float) -> Power:
+    """The prompts and seeds that resolve an effect in a mean over (S, P) values."""
     values = values[:, np.isfinite(values).all(axis=0)]
     seeds, prompts = values.shape
     if effect == 0 or not np.isfinite(effect) or prompts < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,9 @@ class Peak:
     Attributes:
         value: the average there; being a maximum over noisy evaluations, it is too high.
         fall: the drop from the peak to the last evaluation, without that bias: the step of the peak is chosen on half
-            of the prompts and the fall measured on the other half, both ways, averaged. The interval takes the two
-            steps as given. What a seed does to all prompts alike is in both halves: with few seeds some bias is left.
+            of the prompts and the fall measured on the other half, both ways, averaged; resamples choose anew. Without
+            ends where all of them chose the last evaluation. What a seed does to all prompts alike is in both halves:
+            with few seeds some bias is left.
     """
 
     update: int
@@ -80,19 +81,26 @@ def peak(study: Study, row: str) -> Peak | None:
     """The highest gold average of a row; None without a second evaluation, one at the end, or a base model's run."""
     steps = updates(study, row)
     halves = [Ask(row, AVERAGE, steps, half) for half in (0, 1)]
-    split = observed(study, halves)
-    if len(steps) < 2 or split is None or steps[-1] != _end(study, row):
+    if len(steps) < 2 or steps[-1] != _end(study, row):
         return None
     whole = _across(study, Ask(row, AVERAGE, steps))
     top = int(whole.argmax())
-    first, second = (int(curve.mean(axis=0).argmax()) for curve in split)
+    found = estimate(study, halves, _fall)
+    return Peak(steps[top], float(whole[top]), _unless_certain(found)) if found else None
 
-    def fall(one: Floats, two: Floats) -> Floats:
-        """Each half's fall from the step that the other half chose."""
-        return (one[..., second] - one[..., -1] + two[..., first] - two[..., -1]) / 2
 
-    found = estimate(study, halves, fall)
-    return Peak(steps[top], float(whole[top]), found) if found else None
+def _fall(one: Floats, two: Floats) -> Floats:
+    """(R, S) each half's fall from the step that the other half chose, in each resample anew; halves are (R, S, U)."""
+    falls = []
+    for choosing, measured in ((one, two), (two, one)):
+        step = choosing.mean(axis=1).argmax(axis=-1)[:, None, None]
+        falls.append(np.take_along_axis(measured, step, axis=-1)[..., 0] - measured[..., -1])
+    return np.asarray((falls[0] + falls[1]) / 2)
+
+
+def _unless_certain(found: Interval) -> Interval:
+    """Without ends where every resample chose the last evaluation: that no fall was seen is not that there is none."""
+    return replace(found, low=float("nan"), high=float("nan")) if found.low == found.high else found
 
 
 def matched_gold(study: Study, row: str, other: str) -> Matched:
