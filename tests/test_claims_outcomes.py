@@ -97,6 +97,8 @@ def test_a_small_study_is_called_underpowered() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted(rows, seeds=(0, 1, 2), noise=0.4))
     assert found.verdict == "underpowered"
     assert found.interval and found.interval.high > 0.14
+    told = rf"(needs \d+ seeds at|no number of seeds is enough with) {PROMPTS} prompts$"
+    assert re.search(rf"to find 0\.11 with a power of 80 %: .*{told}", found.reason)
 
 
 def test_one_seed_is_underpowered_however_large_the_effect_and_its_number_is_shown() -> None:
@@ -105,6 +107,7 @@ def test_one_seed_is_underpowered_however_large_the_effect_and_its_number_is_sho
     assert found.verdict == "underpowered" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
     assert found.interval and found.interval.over == "prompts" and found.interval.low > 0
     assert "one seed: the interval is over prompts alone, wanted 3 (the interval alone: confirmed)" in found.reason
+    assert found.reason.endswith("cannot be told from one seed")
 
 
 def test_one_pair_of_five_that_loses_refutes_the_claim_and_is_named() -> None:

@@ -15,11 +15,23 @@ from paper_tables.claims.clipping import norms
 from paper_tables.claims.evidence import Array, Evidence, bases, over_updates
 from paper_tables.claims.matched import at_the_ends, range_of_proxies
 from paper_tables.claims.register import claim
-from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
+from paper_tables.claims.verdict import (
+    SEEDS_NEEDED,
+    UNDERPOWERED,
+    Band,
+    Effect,
+    Part,
+    beside,
+    inside,
+    larger,
+    missing,
+    untold,
+)
 from paper_tables.frame import PAIRS, Pair, Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
 from paper_tables.statistics.outcomes import difference, final
+from paper_tables.statistics.power import needed
 from paper_tables.statistics.training import matched_gold
 
 Held = Callable[..., Part]
@@ -33,8 +45,12 @@ NO_NUMBER = Effect(0.01, "the paper prints no number, the last digit of its Aver
 
 
 def gain(evidence: Evidence, row: str, other: str, key: str, effect: Effect) -> Part:
-    """Whether `row` ends above `other` in the measure."""
-    return _compared(evidence, row, other, key, partial(larger, effect=effect))
+    """Whether `row` ends above `other` in the measure; where that is open, how many seeds an Average needs."""
+    part = _compared(evidence, row, other, key, partial(larger, effect=effect))
+    if part.verdict != UNDERPOWERED or key != AVERAGE or part.value is None:
+        return part
+    seeds = needed(evidence.study, row, other, effect.size)
+    return replace(part, reason=f"{part.reason}; to find {effect.size:.3g} with a power of 80 %: {seeds}")
 
 
 def no_loss(evidence: Evidence, row: str, other: str, key: str, band: Band) -> Part:

@@ -121,6 +121,8 @@ def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *,
         words += f"; all of the interval is below {none:g}"
     elif verdict == REFUTED:
         words += f"; up to {found.high:.3g} remains possible, {SMALLER}"
+    if math.isnan(found.low):
+        words += "; no interval could be had"
     slack = (found.low - none) / (abs(effect.size - none) or 1)
     return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
