@@ -143,6 +143,8 @@ def test_a_part_that_is_shown_beside_is_never_the_number_of_a_claim() -> None:
 def test_what_does_not_tell_leaves_the_number_to_what_does() -> None:
     measured = larger("measured", found(-0.05, 0.11), PAPER, ())
     assert decisive((untold("apart", "the proxies do not overlap", ()), measured)) is measured
+    endless = larger("endless", found(math.nan, math.nan), PAPER, ())
+    assert decisive((endless, measured)) is measured and endless.reason.endswith("no interval could be had")
 
 
 def test_the_claims_are_the_papers_nineteen_each_with_a_statement_a_test_and_a_source() -> None:

@@ -168,7 +168,7 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
     words += f"; {found.note}" if found.note else ""
-    return Part(name, verdict, found.value, found, words, runs, slack=slack)
+    return Part(name, verdict, found.value, found, words, runs, slack=math.inf if math.isnan(slack) else slack)
 
 
 def overall(parts: Iterable[Part]) -> str:
