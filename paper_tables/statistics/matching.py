@@ -62,4 +62,4 @@ def _mean(values: Floats, kept: Judged) -> Floats:
     """(...,) mean over the kept of the last axis, NaN where there are none."""
     number = kept.sum(axis=-1)
     total = np.where(kept, values, 0).sum(axis=-1)
-    return np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
+    return np.asarray(np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0))
