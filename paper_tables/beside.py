@@ -9,7 +9,7 @@ import pandas as pd
 from bench.experiments import TABLE1, Row
 from paper_tables import published
 from paper_tables.frame import Study
-from paper_tables.table import EMPTY, MARK, Cell, Table, number, text
+from paper_tables.table import EMPTY, MARK, OVER, Cell, Table, number, text
 from paper_tables.table1 import COLUMNS, Column, in_columns, measured, own_proxy
 
 NOT_COMPARABLE = (
@@ -17,6 +17,7 @@ NOT_COMPARABLE = (
     "Compare the direction of a difference between rows, never a number with a number."
 )
 DIFFERENCE = "Difference: measured less printed, with the measured score's interval; the printed one has none."
+OTHER_STEP = "No difference is formed where the measured step is not the printed one."
 KINDS = {"proxy": "proxies", "gold": "gold scores"}
 
 
@@ -56,17 +57,24 @@ def _marked() -> set[tuple[str, str]]:
 
 
 def _beside(ours: Table, theirs: Table, kind: str) -> Table:
-    """The columns of one kind, each as measured, as printed, and the difference."""
-    heads, rows = list(ours.heads[:2]), [row[:2] for row in ours.rows]
+    """The columns of one kind, each as measured, as printed, and the difference where both are of one step."""
+    lines = list(zip(ours.rows, theirs.rows, strict=True))
+    apart = [mine[1].value not in (None, other[1].value) for mine, other in lines]
+    heads, rows = [*ours.heads[:2], f"{ours.heads[1]} printed"], [(*mine[:2], other[1]) for mine, other in lines]
     for index, column in enumerate(COLUMNS["paper"], start=2):
         if column.key.startswith(kind):
             heads += [column.head, f"{column.head} printed", f"{column.head} difference"]
-            pairs = [(mine[index], other[index]) for mine, other in zip(ours.rows, theirs.rows, strict=True)]
-            new = [(_alone(mine), other, _difference(mine, other, column.decimals)) for mine, other in pairs]
+            pairs = [(mine[index], other[index]) for mine, other in lines]
+            new = [_side_by_side(*pair, far, column.decimals) for pair, far in zip(pairs, apart, strict=True)]
             rows = [(*row, *cells) for row, cells in zip(rows, new, strict=True)]
     title = f"{ours.title} and printed: {KINDS[kind]}"
-    notes = (*ours.notes, DIFFERENCE, *theirs.notes)
+    notes = (*ours.notes, DIFFERENCE, *([OTHER_STEP] if any(apart) else []), *theirs.notes)
     return Table(title, tuple(heads), ours.keys, tuple(rows), ours.rules, notes)
+
+
+def _side_by_side(mine: Cell, other: Cell, apart: bool, decimals: int) -> tuple[Cell, Cell, Cell]:
+    """Measured, printed and their difference; none where they are of steps apart."""
+    return (mine, other, EMPTY) if apart else (_alone(mine), other, _difference(mine, other, decimals))
 
 
 def _difference(mine: Cell, other: Cell, decimals: int) -> Cell:
@@ -76,7 +84,8 @@ def _difference(mine: Cell, other: Cell, decimals: int) -> Cell:
     value = mine.value - other.value
     low, high = (None if end is None else end - other.value for end in (mine.low, mine.high))
     ends = "" if low is None or high is None else f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-    return Cell(value, f"{value:+.{decimals}f}{ends}", mine.runs, mine.n, mine.missing, mine.definitions, low, high)
+    shown = f"{value:+.{decimals}f}{ends}{OVER * mine.display.count(OVER)}"
+    return replace(mine, value=value, display=shown, low=low, high=high, strong=False)
 
 
 def _alone(cell: Cell) -> Cell:

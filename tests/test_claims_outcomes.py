@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,6 +84,12 @@ def test_a_planted_null_is_not_confirmed_where_the_study_could_have_seen_the_pap
     found = of_text(scores.gold_is_higher_at_equal_updates, text(ENDS, flow=STAYS, guard=STAYS))
     assert found.verdict == "not confirmed" and found.interval
     assert found.interval.low < 0 < found.interval.high < 0.14
+    assert "remains possible, smaller than in the paper" in found.reason
+
+
+def test_an_effect_smaller_than_the_papers_is_told_to_be_of_another_world() -> None:
+    found = judged(scores.gold_is_higher_at_equal_updates, planted(pairs(STAYS, STAYS)))
+    assert found.verdict == "not confirmed" and "not of the tiny scale's" in found.reason
 
 
 def test_a_small_study_is_called_underpowered() -> None:
@@ -90,6 +97,8 @@ def test_a_small_study_is_called_underpowered() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted(rows, seeds=(0, 1, 2), noise=0.4))
     assert found.verdict == "underpowered"
     assert found.interval and found.interval.high > 0.14
+    told = rf"(needs \d+ seeds at|no number of seeds is enough with) {PROMPTS} prompts$"
+    assert re.search(rf"to find 0\.11 with a power of 80 %: .*{told}", found.reason)
 
 
 def test_one_seed_is_underpowered_however_large_the_effect_and_its_number_is_shown() -> None:
@@ -98,6 +107,7 @@ def test_one_seed_is_underpowered_however_large_the_effect_and_its_number_is_sho
     assert found.verdict == "underpowered" and found.value == pytest.approx(0.1 / 0.6, abs=0.03)
     assert found.interval and found.interval.over == "prompts" and found.interval.low > 0
     assert "one seed: the interval is over prompts alone, wanted 3 (the interval alone: confirmed)" in found.reason
+    assert found.reason.endswith("cannot be told from one seed")
 
 
 def test_one_pair_of_five_that_loses_refutes_the_claim_and_is_named() -> None:
@@ -115,6 +125,41 @@ def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> 
         "flux_guard_geneval, flux_dance_geneval, flux_guard_text, flux_dance_text: `make table1`; "
     )
     assert found.reason.startswith(first) and "5 parts: 4 not run, 1 confirmed" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ((1, 1, 0), "train sd3_base with `make table1 SEED=1`"),
+        ((0, 1, 0), "train sd3_guard_text with `make table1 SEED=0`"),
+    ],
+)
+def test_rows_whose_seeds_do_not_meet_are_told_with_the_run_to_be_added(
+    seeds: tuple[int, int, int], words: str
+) -> None:
+    named = dict(zip(("sd3_flow_text", "sd3_guard_text", "sd3_base"), seeds, strict=True))
+    runs = tuple(run for row, seed in named.items() for run in planted({row: FALLS}, seeds=(seed,)).runs)
+    found = of_text(scores.gold_is_higher_at_equal_updates, Study("tiny", runs))
+    assert found.verdict == "not run" and found.reason.endswith(words)
+    assert f"sd3_base ({named['sd3_base']})" in found.reason and "FORCE" not in found.reason
+
+
+def test_the_runs_named_are_those_of_the_seeds_that_meet_with_their_base_models() -> None:
+    named = {"sd3_flow_text": (0, 1, 2), "sd3_guard_text": (1, 2, 3), "sd3_base": (0, 1, 2, 3)}
+    runs = tuple(run for row, seeds in named.items() for run in planted({row: FALLS}, seeds=seeds).runs)
+    study = Study("tiny", runs)
+    gold, proxy = (of_text(claim, study) for claim in
+                   (scores.gold_is_higher_at_equal_updates, scores.proxy_is_not_lost))  # fmt: skip
+    assert set(proxy.runs) == {f"{row}-{seed}" for row in ("sd3_flow_text", "sd3_guard_text") for seed in (1, 2)}
+    assert set(gold.runs) - set(proxy.runs) == {"sd3_base-1", "sd3_base-2"}
+
+
+def test_a_base_model_without_a_positive_gold_has_no_average_to_be_compared() -> None:
+    rows: dict[str, Course] = {"sd3_base": {"variety": -BASE}, "sd3_flow_text": FALLS, "sd3_guard_text": STAYS}
+    for claim in (scores.gold_is_higher_at_equal_updates, course.guard_falls_later):
+        found = of_text(claim, planted(rows))
+        assert found.verdict == "underpowered" and found.value is None
+        assert found.reason.startswith("the Average does not exist: sd3_base's gold/variety is -0.")
 
 
 def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
@@ -148,6 +193,18 @@ def test_gold_at_equal_proxy_is_told_where_the_curves_part() -> None:
     assert found.verdict == "confirmed" and found.value == pytest.approx(0.15, abs=0.03)
 
 
+def test_a_plateau_of_the_proxy_is_shown_beside_gold_at_equal_proxy() -> None:
+    # FlowGRPO's proxy stays at 0.3 from update 40 on, where its gold goes on falling: 0.1 and then 0.2 more
+    flow = {"proxy": BASE + np.array([0, 0.15, 0.3, 0.299, 0.299]), "gold": BASE - np.array([0, 0.05, 0.1, 0.2, 0.3])}
+    guard = {"proxy": BASE + 0.4 * UPDATES / 80, "gold": BASE - 0.2 * UPDATES / 80}
+    found = judged(scores.gold_is_higher_at_equal_proxy, text(flow=flow, guard=guard))
+    main, guards_end, flows_end = (part for part in found.parts if part.name.startswith("sd3_guard_text"))
+    assert re.search(r"sd3_guard_text at update \d\d of 80 and by sd3_flow_text at update \d\d of 80", main.reason)
+    assert guards_end.value is None and "sd3_flow_text does not reach the last proxy" in guards_end.reason
+    # at 0.299 GRPO-Guard's gold is 0.15 down, FlowGRPO's at its end 0.3, of a base of 0.6
+    assert flows_end.value == pytest.approx(0.15 / 0.6, abs=0.03) and not flows_end.verdict
+
+
 def text(points: tuple[int, ...] = ALL, **rows: Course) -> Study:
     named = {"flow": "sd3_flow_text", "guard": "sd3_guard_text", "temp": "sd3_temp_text", "mean":
              "ablation_mean_revised", "norm": "ablation_ratio_norm", "weight": "ablation_temp_reweight",
@@ -162,7 +219,26 @@ def test_a_planted_early_peak_and_fall_are_found() -> None:
     found = judged(course.gold_peaks_early_and_falls, text(flow=EARLY))
     assert found.verdict == "confirmed"
     assert found.parts[0].value == pytest.approx(0.2 / 0.6, abs=0.03)
-    assert found.parts[1].value == 20 / 80
+    assert found.parts[1].value == pytest.approx(0.1 / 0.6, abs=0.02)
+    assert found.parts[2].value == 20 / 80
+    assert found.parts[2].interval and found.parts[2].interval.low == 10 / 80  # half an evaluation's distance
+
+
+def test_a_gold_that_only_falls_has_no_early_peak() -> None:
+    found = judged(course.gold_peaks_early_and_falls, text(flow=FALLS))
+    assert found.verdict == "not confirmed" and found.reason.startswith("sd3_flow_text, rise of gold/average")
+
+
+def test_peaks_at_the_same_evaluation_do_not_tell_which_is_later() -> None:
+    found = judged(course.guard_falls_later, text(flow=EARLY, guard=EARLY))
+    assert found.verdict == "underpowered" and found.value == 0
+    assert found.interval and found.interval.low == pytest.approx(-0.25)
+
+
+def test_a_plateau_has_its_peak_nowhere_in_particular() -> None:
+    plateau = {"gold": BASE + np.array([0, 0.1, 0.1, 0.1, 0.0])}
+    parts = judged(course.gold_peaks_early_and_falls, text(flow=plateau)).parts
+    assert [part.verdict for part in parts] == ["confirmed", "confirmed", "underpowered"]
 
 
 def test_a_gold_that_rises_to_the_end_has_no_peak_before_it() -> None:
@@ -185,10 +261,25 @@ def test_a_level_is_reached_on_the_line_between_evaluations(goal: float, when: f
     assert course.reached(levels, UPDATES.astype(float), np.array([[goal]]))[0, 0] == pytest.approx(when)
 
 
-def test_the_rise_that_is_timed_is_the_smaller_one_and_none_where_one_falls() -> None:
+def test_the_rise_that_is_timed_is_the_smaller_one_and_there_is_none_where_one_falls() -> None:
     low, high, falling = (0.2 + np.array([[[0, 0.5, 1.0]]]) * top for top in (0.1, 0.4, -0.3))
     assert course.threshold(low, high, 0.9)[0, 0] == course.threshold(high, low, 0.9)[0, 0] == pytest.approx(0.29)
-    assert course.threshold(high, falling, 0.9)[0, 0] == pytest.approx(0.2)
+    assert np.isnan(course.threshold(high, falling, 0.9)[0, 0])
+
+
+@pytest.mark.parametrize("end", [0.0, -0.05])
+def test_a_proxy_that_never_rises_has_no_speed_to_be_compared(end: float) -> None:
+    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard={"proxy": BASE + end * UPDATES / 80}))
+    assert found.verdict == "underpowered" and found.interval is None
+    assert found.reason.startswith("the proxy of sd3_guard_text does not rise above its start")
+
+
+def test_the_goal_is_named_with_its_share_of_each_rise() -> None:
+    half = {"proxy": BASE + 0.15 * UPDATES / 80}
+    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard=half))
+    # half of 0.15 above 0.6
+    shares = re.search(r"at a proxy of 0\.6\d+, (\d+)% of sd3_guard_text's and (\d+)% of sd3_flow", found.reason)
+    assert shares and [int(share) for share in shares.groups()] == pytest.approx([50, 25], abs=3)
 
 
 def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:
@@ -207,10 +298,12 @@ def test_a_reweighting_that_is_faster_and_costs_gold_is_confirmed_and_a_slower_o
     assert swapped.verdict == "not confirmed"
 
 
-def test_equal_speeds_are_comparable_and_half_the_speed_is_not() -> None:
+def test_equal_and_twice_the_speed_are_no_slower_and_half_the_speed_is() -> None:
     fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
     equal = of_text(course.convergence_is_comparable, text(flow=slow, guard=slow))
     assert equal.verdict == "confirmed"
+    twice = of_text(course.convergence_is_comparable, text(flow=slow, guard=fast))
+    assert twice.verdict == "confirmed" and twice.value is not None and twice.value < -0.1
     half = of_text(course.convergence_is_comparable, text(flow=fast, guard=slow))
     assert half.verdict == "not confirmed"
 
@@ -219,9 +312,19 @@ def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     ordered = [{"gold": BASE - fall * UPDATES / 80} for fall in (0.3, 0.15, 0.05, 0.03)]
     names = ("flow", "mean", "norm", "guard")
     found = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered, strict=True))))
-    assert found.verdict == "confirmed" and len(found.parts) == 3
+    assert found.verdict == "confirmed" and len(found.parts) == 4
     swapped = judged(scores.mean_correction_gives_most, text(ENDS, **dict(zip(names, ordered[::-1], strict=True))))
     assert swapped.verdict == "not confirmed"
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.2, "not confirmed"), (0.8, "confirmed")])
+def test_most_of_the_benefit_is_more_than_half_of_this_studys_own(share: float, verdict: str) -> None:
+    falls = {"flow": 0.4, "mean": 0.4 - 0.38 * share, "norm": 0.03, "guard": 0.02}
+    study = text(ENDS, **{row: {"gold": BASE - fall * UPDATES / 80} for row, fall in falls.items()})
+    found = judged(scores.mean_correction_gives_most, study)
+    # the mean alone is far above FlowGRPO either way
+    assert found.parts[0].verdict == "confirmed" and found.parts[1].verdict == found.verdict == verdict
+    assert found.parts[1].value == pytest.approx((share - 0.5) * 0.38 / 0.6, abs=0.02)
 
 
 def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
@@ -249,11 +352,26 @@ def test_diversity_is_judged_by_pictures_and_a_record_without_them_is_told() -> 
     rows: dict[str, Course] = {"sd3_base": {}, "sd3_flow_pickscore": FALLS, "sd3_guard_pickscore": STAYS}
     without = judged(pictures.diversity_is_kept, planted(rows))
     assert without.verdict == "not run" and "no picture/diversity: repeat with FORCE=1" in without.reason
-    with_pictures = {
-        row: given | {"diversity": 0.3 + (0.1 if "guard" in row else 0), "duplicates": 0.3 * ("flow" in row)}
-        for row, given in rows.items()
-    }
-    assert judged(pictures.diversity_is_kept, planted(with_pictures)).verdict == "confirmed"
+    assert judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2))).verdict == "confirmed"
+
+
+def pictured(guard: float, flow: float, duplicates: float = 0.0) -> dict[str, Course]:
+    """Rows on PickScore that end at these diversities of a base model's 0.3, GRPO-Guard with duplicates."""
+    ends: dict[str, Course] = {"sd3_base": {"diversity": 0.3, "duplicates": 0.0}}
+    ends["sd3_flow_pickscore"] = FALLS | {"diversity": flow, "duplicates": 0.0}
+    return ends | {"sd3_guard_pickscore": STAYS | {"diversity": guard, "duplicates": duplicates}}
+
+
+def test_diversity_is_kept_where_nobody_has_duplicates_and_not_where_guard_has() -> None:
+    without = judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2), noise=0.001))
+    assert without.verdict == "confirmed"
+    with_some = judged(pictures.diversity_is_kept, planted(pictured(0.3, 0.2, duplicates=0.3)))
+    assert with_some.verdict == "not confirmed" and "picture/duplicates" in with_some.reason
+
+
+def test_diversity_above_flow_grpos_is_not_kept_where_it_is_far_below_the_base_models() -> None:
+    found = judged(pictures.diversity_is_kept, planted(pictured(0.2, 0.1)))
+    assert found.verdict == "not confirmed" and found.reason.startswith("sd3_guard_pickscore - sd3_base")
 
 
 def test_stripes_have_to_be_there_in_dance_grpo_and_not_in_its_guarded_form() -> None:

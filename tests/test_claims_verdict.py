@@ -47,6 +47,15 @@ def test_a_difference_is_judged_by_none_and_by_the_papers_effect(low: float, hig
     assert larger("x", found(low, high), PAPER, ()).verdict == verdict
 
 
+def test_what_is_contradicted_and_what_is_only_smaller_than_the_papers_are_told_apart() -> None:
+    below, smaller = (larger("x", found(*ends), PAPER, ()) for ends in ((-0.3, -0.2), (-0.05, 0.09)))
+    assert below.verdict == smaller.verdict == "not confirmed"
+    assert below.reason == "wanted above 0; Table 1 prints 0.1; all of the interval is below 0"
+    assert (
+        smaller.reason == "wanted above 0; Table 1 prints 0.1; up to 0.09 remains possible, smaller than in the paper"
+    )
+
+
 def test_none_of_a_quotient_is_one_and_not_zero() -> None:
     effect = Effect(8, "the paper has")
     assert larger("x", found(0.5, 3), effect, (), none=1).verdict == "not confirmed"
@@ -123,9 +132,19 @@ def test_where_something_is_missing_the_measured_number_is_still_shown_and_the_m
     assert "2 parts: 1 confirmed, 1 not run" in verdict.reason
 
 
+def test_a_part_that_is_shown_beside_is_never_the_number_of_a_claim() -> None:
+    lost = missing("lost", "no finished run of sd3_guard_text: `make table1`")
+    strong = larger("strong", found(0.1, 0.2), PAPER, ())
+    single = beside(larger("single gold", found(-0.4, -0.3), PAPER, ()), "each gold score")
+    assert decisive((lost, single, strong)) is strong
+    assert decisive((lost, single)) is lost
+
+
 def test_what_does_not_tell_leaves_the_number_to_what_does() -> None:
     measured = larger("measured", found(-0.05, 0.11), PAPER, ())
     assert decisive((untold("apart", "the proxies do not overlap", ()), measured)) is measured
+    endless = larger("endless", found(math.nan, math.nan), PAPER, ())
+    assert decisive((endless, measured)) is measured and endless.reason.endswith("no interval could be had")
 
 
 def test_the_claims_are_the_papers_nineteen_each_with_a_statement_a_test_and_a_source() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from fake_ledger import write_study
 from fake_scores import GOLDS, Scores, write_scored
 
 from paper_tables import outputs
-from paper_tables.beside import _difference, tables
+from paper_tables.beside import OTHER_STEP, _beside, _difference, printed, tables
 from paper_tables.comparisons import differences, wins_table
 from paper_tables.frame import Study, read
-from paper_tables.table import Cell, Table, number, to_latex
+from paper_tables.table import EMPTY, Cell, Table, number, to_latex
 from paper_tables.table1 import extra, measured
 
 ROWS = ("sd3_base", "sd3_flow_text", "sd3_guard_text")
@@ -136,6 +137,20 @@ def test_a_difference_from_the_printed_score_has_the_measured_ones_interval(stud
     assert gap.display == "-0.09 [-0.14, -0.04]"
     assert (gap.value, gap.low, gap.high) == pytest.approx((-0.09, -0.14, -0.04))
     assert not [head for table in tables(study) for head in table.heads if "difference" in head]  # at the tiny scale
+
+
+def test_scores_of_another_step_than_the_printed_one_have_no_difference() -> None:
+    theirs = printed()
+    at = theirs.keys.index("sd3_guard_text")
+    early = (theirs.rows[at][0], number(40, 0), *theirs.rows[at][2:])
+    ours = replace(theirs, rows=(*theirs.rows[:at], early, *theirs.rows[at + 1 :]))
+    same, other = (_beside(measured, theirs, "gold") for measured in (theirs, ours))
+    heads = ("Step", "Step printed", "HPSv2", "HPSv2 difference")
+    steps = theirs.rows[at][1].display
+    assert [cell(same, "sd3_guard_text", head).display for head in heads] == [steps, steps, "0.286", "+0.000"]
+    assert [cell(other, "sd3_guard_text", head).display for head in heads] == ["40", steps, "0.286", EMPTY.display]
+    assert cell(other, "sd3_flow_text", "HPSv2 difference") != EMPTY != cell(other, "sd3_base", "HPSv2 difference")
+    assert (OTHER_STEP in same.notes, OTHER_STEP in other.notes) == (False, True)
 
 
 def latex(study: Study) -> str:

@@ -14,11 +14,15 @@ from bench.experiments import ROWS, SUITES
 from paper_tables.claims.verdict import OVER_UPDATES, Part, missing
 from paper_tables.frame import Study, diagnostics
 from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import AVERAGE
 
 Array = NDArray[np.float64]
 
 RESAMPLES = 4000  # our choice: 95 % for nine steps together leave 11 draws beyond each end
 LEVEL = 0.95
+# Our choice: neighbouring updates resemble each other (correlations of 0.4 to 0.5, gone after some ten updates), hence
+# they are drawn in blocks (circular block bootstrap, Politis and Romano 1992); a run has four blocks at least.
+BLOCK, BLOCKS = 10, 4
 NORMED = ("ratio_norm", "ratio_norm_batch")  # log ratios that are multiplied by the step's std
 
 
@@ -36,6 +40,11 @@ class Evidence:
     def ids(self, *rows: str) -> tuple[str, ...]:
         """The ids of their runs."""
         return tuple(run.info["run_id"] for run in self.runs(*rows))
+
+    def behind(self, found: Interval, key: str, *rows: str) -> tuple[str, ...]:
+        """The ids of the runs that a number is of: those of its seeds, for an Average with their base models'."""
+        runs = self.runs(*rows, *(bases(rows) if key == AVERAGE else ()))
+        return tuple(run.info["run_id"] for run in runs if run.info["seed"] in found.of_seeds)
 
     def seeds(self, *rows: str) -> int:
         """How many seeds they have."""
@@ -62,25 +71,45 @@ class Evidence:
         frame = self._read[row]
         return frame if inner is None else frame[frame["inner"] == inner]
 
-    def make(self, rows: Iterable[str]) -> str:
-        """The command that trains `rows`."""
+    def make(self, rows: Iterable[str], more: str = "") -> str:
+        """The command that trains `rows`, with `more` options."""
         suites = {suite for row in rows for suite, names in SUITES.items() if row in names}
         options = "" if self.study.scale == "tiny" else f" SCALE={self.study.scale}"
         options += "" if self.study.protocol == "paired" else f" PROTOCOL={self.study.protocol}"
+        options += more
         wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
         return " and ".join(f"`make {suite}{options}`" for suite in wanted)
 
     def nothing(self, name: str, *rows: str, what: str) -> Part:
         """A part about `rows` that cannot be: no run of a row or of its base model, or no `what` in the runs."""
-        bases = sorted({f"{ROWS[row].backbone}_base" for row in rows}) if what.startswith("gold") else []
-        absent = self.absent(*rows) or self.absent(*bases)
+        needed = bases(rows) if what.startswith("gold") else []
+        absent = self.absent(*rows) or self.absent(*needed)
         if absent:
             return missing(name, self.unfinished(absent), tuple(absent))
+        apart = self._apart(rows, needed)
+        if apart:
+            return missing(name, apart)
         return missing(name, f"the records of {', '.join(rows)} have no {what}: repeat with FORCE=1")
+
+    def _apart(self, rows: tuple[str, ...], needed: list[str]) -> str:
+        """That no seed has all of them, with each one's seeds and what is to be trained; empty where one has."""
+        seeds = {row: {int(run.info["seed"]) for run in self.runs(row)} for row in (*rows, *needed)}
+        if set.intersection(*seeds.values()):
+            return ""
+        shared = set.intersection(*(seeds[row] for row in rows)) or set.union(*(seeds[row] for row in rows))
+        seed = min(shared)
+        shown = ", ".join(f"{row} ({', '.join(map(str, sorted(of)))})" for row, of in seeds.items())
+        lacking = [row for row, of in seeds.items() if seed not in of]
+        return f"no seed has all of {shown}: train {', '.join(lacking)} with {self.make(lacking, f' SEED={seed}')}"
 
     def unfinished(self, rows: Iterable[str]) -> str:
         """That `rows` have no finished run, and what makes them."""
         return f"no finished run of {', '.join(rows)}: {self.make(rows)}"
+
+
+def bases(rows: Iterable[str]) -> list[str]:
+    """The base models' rows of these rows' backbones."""
+    return sorted({f"{ROWS[row].backbone}_base" for row in rows})
 
 
 def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
@@ -104,7 +133,7 @@ def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
 def sums(frame: pd.DataFrame, *columns: str) -> Array:
     """Sums over updates of `columns` per step, of all updates and of resamples of them.
 
-    Updates are drawn with replacement within their run. What a step has in no update is 0.
+    Updates are drawn in blocks, with replacement, within their run. What a step has in no update is 0.
 
     Args:
         frame: lines of (run, update, step).
@@ -123,7 +152,10 @@ def _weights(sizes: tuple[int, ...]) -> Array:
     """(1 + RESAMPLES, U) how often each update of runs of these sizes is drawn; first once each."""
     generator, columns = np.random.default_rng(0), []
     for size in sizes:
-        drawn = generator.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
+        length = max(1, min(BLOCK, size // BLOCKS))
+        starts = generator.integers(size, size=(RESAMPLES, -(-size // length), 1))
+        drawn = (starts + np.arange(length)).reshape(RESAMPLES, -1)[:, :size] % size
+        drawn += size * np.arange(RESAMPLES)[:, None]
         columns.append(np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size))
     return np.vstack([np.ones(sum(sizes)), np.hstack(columns)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from paper_tables.claims.evidence import Evidence
 from paper_tables.claims.register import claim
 from paper_tables.claims.scores import gain, no_loss
@@ -14,14 +16,22 @@ NOTABLE = 0.1
 
 @claim("C15", "Figure 7 (arXiv), human likeness")
 def diversity_is_kept(evidence: Evidence) -> tuple[Part, ...]:
-    """After training on PickScore, GRPO-Guard's pictures of a prompt differ more from each other than FlowGRPO's.
+    """After training on PickScore, GRPO-Guard's pictures stay as varied as the base model's, more so than FlowGRPO's.
 
-    Test: difference at the end of the diversity of a prompt's pictures, of the share without a near-duplicate and, on
-    the tiny scale, of the gold score variety: above 0.
+    Test: at the end, diversity of a prompt's pictures: less than the base model's by no more than a tenth of that, and
+    above FlowGRPO's, as is, on the tiny scale, the gold score variety; share with a near-duplicate: above FlowGRPO's by
+    no more than a tenth of all pictures.
     """
     guard, flow, base = "sd3_guard_pickscore", "sd3_flow_pickscore", "sd3_base"
-    parts = [gain(evidence, guard, flow, "picture/diversity", _notable(evidence, base, "picture/diversity"))]
-    parts.append(gain(evidence, flow, guard, "picture/duplicates", Effect(NOTABLE, "our choice of a notable share is")))
+    key = "picture/diversity"
+    notable = _notable(evidence, base, key)
+    kept = Band(-notable.size, math.inf, "a tenth of the base model's own value, our choice")
+    few = Band(-math.inf, NOTABLE, "a tenth of all pictures, our choice")
+    parts = [
+        no_loss(evidence, guard, base, key, kept),
+        gain(evidence, guard, flow, key, notable),
+        no_loss(evidence, guard, flow, "picture/duplicates", few),
+    ]
     if "variety" in evidence.study.golds:
         parts.append(gain(evidence, guard, flow, "gold/variety", _notable(evidence, base, "gold/variety")))
     return tuple(parts)
@@ -36,7 +46,7 @@ def stripes_are_absent(evidence: Evidence) -> tuple[Part, ...]:
     """
     key, base = "picture/stripes", "flux_base"
     effect = _notable(evidence, base, key)
-    band = Band(-float("inf"), effect.size, "a tenth of the base model's own value, our choice")
+    band = Band(-math.inf, effect.size, "a tenth of the base model's own value, our choice")
     return tuple(
         part
         for task in ("geneval", "text")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from paper_tables.claims.evidence import Evidence
-from paper_tables.claims.verdict import NOT_RUN, Part, Verdict, decisive, overall
+from paper_tables.claims.verdict import NOT_RUN, OVER_UPDATES, REFUTED, SMALLER, Part, Verdict, decisive, overall
 
 Test = Callable[[Evidence], tuple[Part, ...]]
 
@@ -54,11 +54,18 @@ def _reason(evidence: Evidence, verdict: str, parts: tuple[Part, ...]) -> str:
     judged, hangs_on = [part for part in parts if part.verdict], decisive(parts)
     sentences = _missing(evidence, judged) if verdict == NOT_RUN else []
     if hangs_on.verdict != NOT_RUN:
-        sentences.append(f"{hangs_on.name}: {hangs_on.reason}")
+        sentences.append(f"{hangs_on.name}: {hangs_on.reason}{_other_world(evidence, hangs_on)}")
     if len(judged) > 1:
         of_each = {each.verdict: sum(part.verdict == each.verdict for part in judged) for each in judged}
         sentences.append(f"{len(judged)} parts: " + ", ".join(f"{n} {each}" for each, n in of_each.items()))
     return "; ".join(sentences)
+
+
+def _other_world(evidence: Evidence, part: Part) -> str:
+    """That an effect need not be as large in the tiny world, where that alone is why it is not confirmed."""
+    sized = part.verdict == REFUTED and part.interval and part.interval.over != OVER_UPDATES and SMALLER in part.reason
+    tiny = sized and evidence.study.scale == "tiny"
+    return ", which is a size of the paper's models and not of the tiny scale's" if tiny else ""
 
 
 def _missing(evidence: Evidence, judged: list[Part]) -> list[str]:

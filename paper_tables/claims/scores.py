@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import Evidence, over_updates
+from paper_tables.claims.evidence import Array, Evidence, bases, over_updates
+from paper_tables.claims.matched import at_the_ends, range_of_proxies
 from paper_tables.claims.register import claim
-from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Effect, Part, beside, inside, larger, missing, untold
+from paper_tables.claims.verdict import (
+    SEEDS_NEEDED,
+    UNDERPOWERED,
+    Band,
+    Effect,
+    Part,
+    beside,
+    inside,
+    larger,
+    missing,
+    untold,
+)
 from paper_tables.frame import PAIRS, Pair, Study
-from paper_tables.statistics.outcomes import difference
+from paper_tables.statistics.bootstrap import Interval
+from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
+from paper_tables.statistics.outcomes import difference, final
+from paper_tables.statistics.power import needed
 from paper_tables.statistics.training import matched_gold
 
-AVERAGE = "gold/average"
+Held = Callable[..., Part]
 # What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes and the KL of C14.
 VARIED = ("optim.rate", "method.advantage")
 FLOW_TEXT, GUARD_TEXT = "sd3_flow_text", "sd3_guard_text"
@@ -26,19 +45,41 @@ NO_NUMBER = Effect(0.01, "the paper prints no number, the last digit of its Aver
 
 
 def gain(evidence: Evidence, row: str, other: str, key: str, effect: Effect) -> Part:
-    """Whether `row` ends above `other` in the measure."""
-    name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
-    if found is None:
-        return evidence.nothing(name, row, other, what=key)
-    return larger(name, found, effect, evidence.ids(row, other))
+    """Whether `row` ends above `other` in the measure; where that is open, how many seeds an Average needs."""
+    part = _compared(evidence, row, other, key, partial(larger, effect=effect))
+    if part.verdict != UNDERPOWERED or key != AVERAGE or part.value is None:
+        return part
+    seeds = needed(evidence.study, row, other, effect.size)
+    return replace(part, reason=f"{part.reason}; to find {effect.size:.3g} with a power of 80 %: {seeds}")
 
 
 def no_loss(evidence: Evidence, row: str, other: str, key: str, band: Band) -> Part:
     """Whether `row` ends no further from `other` in the measure than the band allows."""
+    return _compared(evidence, row, other, key, partial(inside, band=band))
+
+
+def _compared(evidence: Evidence, row: str, other: str, key: str, held: Held) -> Part:
+    """The difference at the end, held against something, where there is one."""
     name, found = f"{row} - {other}, {key}", difference(evidence.study, row, other, key)
     if found is None:
         return evidence.nothing(name, row, other, what=key)
-    return inside(name, found, band, evidence.ids(row, other))
+    return of_score(evidence, name, found, key, (row, other), held)
+
+
+def of_score(evidence: Evidence, name: str, found: Interval, key: str, rows: tuple[str, ...], held: Held) -> Part:
+    """A number made of scores, held against something; untold where its Average does not exist."""
+    runs = evidence.behind(found, key, *rows)
+    if key == AVERAGE and math.isnan(found.value):
+        return untold(name, f"the Average does not exist: {_not_positive(evidence, rows)}", runs)
+    return held(name, found, runs=runs)
+
+
+def _not_positive(evidence: Evidence, rows: tuple[str, ...]) -> str:
+    """The gold scores of the rows' base models that are 0 or less, of which no share can be taken."""
+    keys = [(base, f"gold/{gold}") for base in bases(rows) for gold in evidence.study.golds]
+    lost = [f"{base}'s {key} is {found.value:.3g}" for base, key in keys
+            if (found := final(evidence.study, base, key)) and found.value <= 0]  # fmt: skip
+    return f"{', '.join(lost) or 'a gold score of a base model is not above 0'}, wanted above 0"
 
 
 def printed_gain(pair: Pair) -> Effect:
@@ -83,37 +124,59 @@ def gold_is_higher_at_equal_proxy(evidence: Evidence) -> tuple[Part, ...]:
     """At an equal proxy score, too, GRPO-Guard's gold scores are above the base method's.
 
     Test: mean difference of the Average over the proxies that both reach, in all five pairs. Stronger than what the
-    paper tests; held against the differences that Table 1 prints at equal updates.
+    paper tests; held against the differences that Table 1 prints at equal updates. Beside, gold at each row's end and
+    where the other came to that proxy.
     """
-    return tuple(_at_equal_proxy(evidence, pair) for pair in PAIRS)
+    return tuple(part for pair in PAIRS for part in _at_equal_proxy(evidence, pair))
 
 
-def _at_equal_proxy(evidence: Evidence, pair: Pair) -> Part:
+def _at_equal_proxy(evidence: Evidence, pair: Pair) -> tuple[Part, ...]:
     rows = (pair.guard.name, pair.base.name)
     name = f"{' - '.join(rows)}, {AVERAGE} at equal proxy"
     if evidence.absent(*rows):
-        return evidence.nothing(name, *rows, what=AVERAGE)
+        return (evidence.nothing(name, *rows, what=AVERAGE),)
     found = matched_gold(evidence.study, *rows)
     if found.interval is None:
-        return untold(name, found.reason, evidence.ids(*rows))
-    return larger(name, found.interval, printed_gain(pair), evidence.ids(*rows))
+        return (untold(name, found.reason, evidence.ids(*rows)),)
+    part = of_score(evidence, name, found.interval, AVERAGE, rows, partial(larger, effect=printed_gain(pair)))
+    part = replace(part, reason=f"{part.reason}; {range_of_proxies(evidence, rows)}")
+    return (part, *at_the_ends(evidence, rows))
 
 
 @claim("C13", "Table 2, Figure 7")
 def mean_correction_gives_most(evidence: Evidence) -> tuple[Part, ...]:
     """Removing the mean alone gives most of the benefit; the gold scores rise from row to row of Table 2.
 
-    Test: differences of the Average at the end: Mean-revised above FlowGRPO by half of what Table 1 prints for the
-    whole method, RatioNorm above Mean-revised, GRPO-Guard no lower than RatioNorm by a unit of the last digit.
+    Test: differences of the Average at the end: Mean-revised above FlowGRPO, held against half of what Table 1 prints
+    for the whole method, and by more than half of what GRPO-Guard has here; RatioNorm above Mean-revised, GRPO-Guard no
+    lower than RatioNorm by a unit of the last digit.
     """
     whole = printed_gain(next(pair for pair in PAIRS if pair.guard.name == GUARD_TEXT))
     half = Effect(whole.size / 2, f"half of what {whole.source} is")
     mean, norm = "ablation_mean_revised", "ablation_ratio_norm"
     return (
         gain(evidence, mean, FLOW_TEXT, AVERAGE, half),
+        _most(evidence, mean, GUARD_TEXT, FLOW_TEXT),
         gain(evidence, norm, mean, AVERAGE, NO_NUMBER),
         no_loss(evidence, GUARD_TEXT, norm, AVERAGE, _no_lower(NO_NUMBER.size)),
     )
+
+
+def _most(evidence: Evidence, part: str, whole: str, base: str) -> Part:
+    """Whether more than half of what `whole` has over `base` is there with `part` already, in one estimate."""
+    rows = (part, whole, base)
+    name = f"({part} - {base}) - ({whole} - {base}) / 2, {AVERAGE}"
+    end = ends(evidence.study, *rows)
+    asks = [Ask(row, AVERAGE, (update,)) for row, update in zip(rows, end[0], strict=True)] if end else []
+    found = estimate(evidence.study, asks, lambda *scores: _beyond_half(*scores)[..., 0]) if asks else None
+    if found is None or end is None:
+        return evidence.nothing(name, *rows, what=AVERAGE)
+    found = replace(found, update=end[0][0], note="; ".join(filter(None, (end[1], found.note))))
+    return of_score(evidence, name, found, AVERAGE, rows, partial(larger, effect=NO_NUMBER))
+
+
+def _beyond_half(part: Array, whole: Array, base: Array) -> Array:
+    return np.asarray((part - base) - (whole - base) / 2)
 
 
 @claim("C14", "section 4")

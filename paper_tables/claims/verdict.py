@@ -16,10 +16,14 @@ VERDICTS = (CONFIRMED, REFUTED, UNDERPOWERED, NOT_RUN)
 SEEDS_NEEDED = 3
 OVER_UPDATES: Literal["updates"] = "updates"
 
+# How a reason says that an effect is not contradicted, though its size in the paper is.
+SMALLER = "smaller than in the paper"
+
 RULES = (
     "A claim that something is larger, by an effect that the paper prints: confirmed where the whole interval is above "
     "no effect; not confirmed where it is not and lies below the paper's effect, which the data then rule out; "
-    "underpowered where it holds both.",
+    "underpowered where it holds both. The reason says whether the effect is contradicted, the whole interval being "
+    "below none, or only smaller than the paper's, whose size is that of its own models.",
     "A claim that something is equal, or no worse: confirmed where the whole interval lies inside the margin named "
     "with it; not confirmed where it lies outside; underpowered where it reaches over the margin's edge.",
     "A claim about several pairs or parts: not confirmed where one part is; else not run where one is missing; else "
@@ -28,7 +32,7 @@ RULES = (
     "studies.",
     f"A claim about scores needs {SEEDS_NEEDED} seeds: with fewer its interval and number are shown, and it is "
     "underpowered. A claim about the method itself is read from every optimiser update, its interval is over updates "
-    "of these runs, not over seeds.",
+    "of these runs, drawn in blocks of ten at most as neighbours are alike, not over seeds.",
     "Intervals hold 95 %; those of steps that are searched for the worst one hold 95 % for all steps together.",
 )
 
@@ -113,6 +117,12 @@ def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *,
     words = f"wanted above {none:g}; {effect.source} {effect.size:.3g}"
     if verdict == CONFIRMED and found.high < effect.size:
         words += ", more than is found here"
+    if verdict == REFUTED and found.high < none:
+        words += f"; all of the interval is below {none:g}"
+    elif verdict == REFUTED:
+        words += f"; up to {found.high:.3g} remains possible, {SMALLER}"
+    if math.isnan(found.low):
+        words += "; no interval could be had"
     slack = (found.low - none) / (abs(effect.size - none) or 1)
     return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
@@ -157,7 +167,8 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         few = "one seed: the interval is over prompts alone" if found.seeds == 1 else f"{found.seeds} seeds"
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
-    return Part(name, verdict, found.value, found, words, runs, slack=slack)
+    words += f"; {found.note}" if found.note else ""
+    return Part(name, verdict, found.value, found, words, runs, slack=math.inf if math.isnan(slack) else slack)
 
 
 def overall(parts: Iterable[Part]) -> str:
@@ -169,5 +180,5 @@ def overall(parts: Iterable[Part]) -> str:
 def decisive(parts: tuple[Part, ...]) -> Part:
     """The part on which the verdict of all hangs; where something is missing, the weakest that was measured."""
     verdict = overall(parts)
-    measured = [part for part in parts if part.interval] if verdict == NOT_RUN else []
+    measured = [part for part in parts if part.verdict and part.interval] if verdict == NOT_RUN else []
     return min(measured or [part for part in parts if part.verdict == verdict], key=lambda part: part.slack)
