@@ -42,9 +42,11 @@ extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two oth
 figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
 
-# Of one's own runs where there are any, else of the committed study.
-report: setup  ## a page of it all, to be opened in a browser; RUNS=FOLDER OUT=FOLDER choose others
-	$(BIN)/python -m paper_tables report --runs $(or $(wildcard $(RUNS)),results/tiny/cells) --out $(OUT)
+# Of RUNS where that is given, else of one's own runs where there are any, else of the committed study.
+REPORTED = $(if $(filter file,$(origin RUNS)),$(or $(wildcard $(RUNS)),results/tiny/cells),$(RUNS))
+report: setup  ## a page of it all, OUT/report/index.html, to be opened in a browser; RUNS=FOLDER OUT=FOLDER choose others
+	@$(if $(filter results/tiny/cells,$(REPORTED)),echo "no runs of your own in $(RUNS): this is of the committed study")
+	$(BIN)/python -m paper_tables report --runs $(REPORTED) --out $(OUT)
 
 study: setup  ## the committed study: what has no cell in results/tiny is trained; SEEDS=0,1,2 ROWS=A,B HOURS=3
 	$(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))

@@ -67,7 +67,8 @@ def durations(runs: Sequence[Run]) -> str:
         minutes = f"{sum(took) / len(took) / 60:.1f}"
         lines.append(f"| {row} | {info['method']} | {info['task']} | {info['updates']} | {seeds} | {minutes} |")
     total = sum(seconds(run) for run in runs) / 3600
-    return "\n".join([*lines, "", f"All together {total:.1f} hours of a process, evaluations included; other work may have run beside."])
+    whole = f"All together {total:.1f} hours of a process, evaluations included; other work may have run beside."
+    return "\n".join([*lines, "", whole])
 
 
 def seconds(run: Run) -> float:

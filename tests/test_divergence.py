@@ -98,7 +98,8 @@ def test_the_kl_is_the_mean_log_ratio_of_path_densities(tmp_path: Path) -> None:
 
 
 def test_an_untrained_policy_is_at_kl_zero_and_a_trained_one_is_not(tmp_path: Path) -> None:
-    fresh, listed = prepare(settings("sd3_flow_text", tmp_path), Ranks()), prompts.load(PROMPTS / "evaluation.jsonl")[:3]
+    fresh = prepare(settings("sd3_flow_text", tmp_path), Ranks())
+    listed = prompts.load(PROMPTS / "evaluation.jsonl")[:3]
     assert fresh.recipe
     assert divergence.kl_to_base(fresh.policy, fresh.recipe, listed, 0, fresh.times()).tolist() == [0.0] * 3
     assert divergence.measure(fresh) == {"kl/base": 0.0, "kl/base_n": 4, "kl/base_std": 0.0}

@@ -119,7 +119,7 @@ def spread_is_equal_over_steps(evidence: Evidence) -> tuple[Part, ...]:
 
 @claim("C4b", "Figure 2c")
 def spread_is_reduced(evidence: Evidence) -> tuple[Part, ...]:
-    """RatioNorm makes the log ratio's spread less unequal over the steps than the base method has it.
+    """RatioNorm makes the log ratio's spread less unequal over the steps than FlowGRPO has it.
 
     Test: as C4a, the base method's largest over smallest divided by GRPO-Guard's: above 1.
     """

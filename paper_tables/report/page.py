@@ -93,7 +93,7 @@ def _curves(
         "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
         "tasks": list(dict.fromkeys(each.task for each in findings)),
         "methods": methods,
-        "main_methods": [method for method in methods if method in MAIN] or methods,
+        "main_methods": [method for method in methods if method in MAIN or method not in INKS] or methods,
         "seed_list": seeds if len(seeds) > 1 else [],
         "panels": panels(findings, backbones),
         "curve_lines": records(found[found["seed"] == ALL]),
