@@ -1,4 +1,7 @@
-"""Ranks as torchrun would start them, forked from the tests' process, which has the libraries."""
+"""Ranks as torchrun would start them, forked from a server that imports the libraries once.
+
+Not from the tests' process: once torch has had threads there, a fork of it may fail in the middle of anything.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-
-from accelerate.state import AcceleratorState
 
 PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 
@@ -34,14 +35,18 @@ def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | N
 
 def start(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that does `work(*arguments)`."""
-    process = multiprocessing.get_context("fork").Process(target=_rank, args=(environment, work, *arguments))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.train"])
+    process = context.Process(target=_rank, args=(environment, work, *arguments))
     process.start()
     return process
 
 
 def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:
+    import torch
+
     os.environ.update(environment)
-    AcceleratorState._reset_state(reset_partial_state=True)  # the tests' process may have been a rank of its own
+    torch.set_num_threads(1)
     work(*arguments)
 
 
