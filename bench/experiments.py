@@ -66,6 +66,24 @@ TABLE1: dict[str, Row] = {
     )
 }  # fmt: skip
 
+GUARD = "GRPO-Guard"  # as the table prints the method
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method and the same method under GRPO-Guard, on one backbone and task."""
+
+    base: Row
+    guard: Row
+
+
+PAIRS = tuple(
+    Pair(base, guard)
+    for guard in TABLE1.values()
+    for base in TABLE1.values()
+    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
+)
+
 # Table 2 and Figure 7: FlowGRPO on SD3.5-M and the text task. Its first and last line are rows of Table 1.
 TABLE2: dict[str, Row] = {
     "baseline": TABLE1["sd3_flow_text"],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.experiments import BASE, Row
-from paper_tables.frame import PAIRS, Pair, Study
+from bench.experiments import BASE, PAIRS, Pair, Row
+from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.outcomes import difference, wins
 from paper_tables.table import EMPTY, Cell, Table, mark_intervals, number, text, with_ends

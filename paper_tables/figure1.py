@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.experiments import TABLE1, Row
+from bench.experiments import TABLE1, Pair, Row
 from paper_tables.figure7 import draw
-from paper_tables.frame import Pair
 from paper_tables.style import COLOURS, GREY, canvas, styled
 
 # Panels in Table 1's order; the sixth place holds the legend.

@@ -11,8 +11,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from bench.experiments import HISTOGRAM_UNIT, histogram_edges
-from paper_tables.frame import Pair
+from bench.experiments import HISTOGRAM_UNIT, Pair, histogram_edges
 from paper_tables.log_ratio import SIGNS, shown_steps
 from paper_tables.style import COLOURS, GREY, canvas, styled
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-from paper_tables.frame import Pair
+from bench.experiments import Pair
 from paper_tables.gradient import imbalance
 from paper_tables.style import COLOURS, canvas, styled
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bench import ledger, seals
-from bench.experiments import GOLD, PROXIES, ROWS, TABLE1, Row, row_of
+from bench.experiments import GOLD, PAIRS, PROXIES, ROWS, Pair, Row, row_of
 from bench.protocols import PROTOCOLS
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
@@ -26,7 +26,6 @@ PAIR_ORDER = (
     ("flux", "text"),
     ("flux", "geneval"),
 )
-GUARD = "GRPO-Guard"
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
 
@@ -63,22 +62,6 @@ class Study:
         return tuple(run for run in self.runs if run.info["row"] in names)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A method and the same method under GRPO-Guard, on one backbone and task."""
-
-    base: Row
-    guard: Row
-
-
-PAIRS = tuple(
-    Pair(base, guard)
-    for guard in TABLE1.values()
-    for base in TABLE1.values()
-    if guard.method == GUARD and base.method != GUARD and (base.setting, base.task) == (guard.setting, guard.task)
-)
-
-
 def read(root: Path) -> Study:
     """The study in the run folders under `root`.
 
@@ -109,12 +92,10 @@ def read(root: Path) -> Study:
 def find_pair(study: Study) -> Pair | None:
     """The first pair of PAIR_ORDER of which both rows have a finished run."""
     done = {run.info["row"] for run in study.runs}
-    for backbone, task in PAIR_ORDER:
-        rows = [row for row in TABLE1.values() if (row.backbone, row.task) == (backbone, task)]
-        for guard in (row for row in rows if row.method == GUARD):
-            base = next(row for row in rows if row.setting == guard.setting and row.method != GUARD)
-            if {base.name, guard.name} <= done:
-                return Pair(base, guard)
+    for where in PAIR_ORDER:
+        for pair in PAIRS:
+            if (pair.guard.backbone, pair.guard.task) == where and {pair.base.name, pair.guard.name} <= done:
+                return pair
     return None
 
 

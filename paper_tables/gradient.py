@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from paper_tables.frame import Pair
+from bench.experiments import Pair
 
 
 def beta(steps: pd.DataFrame) -> pd.Series:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bench.experiments import histogram_edges
-from paper_tables.frame import Pair
+from bench.experiments import Pair, histogram_edges
 
 SIGNS = ("negative", "positive")
 # Figure 2's claim, stated as two tests: a shift that noise cannot make, and a mean that noise explains.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.experiments import TABLE1, TABLE2
+from bench.experiments import TABLE1, TABLE2, Pair
 from paper_tables import gradient, log_ratio
 from paper_tables.beside import printed, tables
 from paper_tables.comparisons import differences, wins_table
@@ -15,7 +15,7 @@ from paper_tables.figure1 import figure1
 from paper_tables.figure2 import figure2
 from paper_tables.figure3 import figure3
 from paper_tables.figure7 import figure7
-from paper_tables.frame import PAIR_ORDER, Pair, Study, curves, diagnostics, find_pair, seed_mean
+from paper_tables.frame import PAIR_ORDER, Study, curves, diagnostics, find_pair, seed_mean
 from paper_tables.style import save
 from paper_tables.table import Table, to_csv, to_latex, to_markdown
 from paper_tables.table1 import extra, measured

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from fake_scores import GOLDS, Scores, memory_study
 
+from bench.experiments import PAIRS
 from paper_tables.claims import course, evaluate, pictures, scores
 from paper_tables.claims.evidence import Evidence
 from paper_tables.claims.register import Claim
 from paper_tables.claims.verdict import Part, Verdict
-from paper_tables.frame import PAIRS, Study
+from paper_tables.frame import Study
 
 PROMPTS, MEMBERS = 32, 1
 UPDATES = np.array([0, 20, 40, 60, 80])

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
-from bench.experiments import ROWS, TABLE1, TABLE2
+from bench.experiments import ROWS, TABLE1, TABLE2, Pair
 from paper_tables.figure1 import figure1
 from paper_tables.figure2 import figure2
 from paper_tables.figure3 import figure3
 from paper_tables.figure7 import figure7
-from paper_tables.frame import Pair, Study, curves, diagnostics, read, seed_mean
+from paper_tables.frame import Study, curves, diagnostics, read, seed_mean
 from paper_tables.gradient import per_step
 from paper_tables.log_ratio import histograms, moments
 from paper_tables.style import COLOURS, spread

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from fake_ledger import schedule
 
-from bench.experiments import TABLE1
-from paper_tables.frame import Pair
+from bench.experiments import TABLE1, Pair
 from paper_tables.gradient import beta, guard_scale, imbalance, per_step, plain_scale, statements
 
 PAIR = Pair(TABLE1["sd3_flow_text"], TABLE1["sd3_guard_text"])

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from fake_ledger import UPDATES, log_ratios, signs, write_study
 
-from bench.experiments import TABLE1, Row, histogram_edges
+from bench.experiments import TABLE1, Pair, Row, histogram_edges
 from paper_tables.figure2 import joined
-from paper_tables.frame import Pair, diagnostics, read
+from paper_tables.frame import diagnostics, read
 from paper_tables.log_ratio import histograms, moments, shown_steps, statements
 
 PAIR = Pair(TABLE1["sd3_flow_text"], TABLE1["sd3_guard_text"])

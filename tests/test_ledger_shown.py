@@ -15,9 +15,9 @@ from fake_ledger import UPDATES, metrics, write_run, write_study
 from PIL import Image
 
 from bench import ledger
-from bench.experiments import ROWS
+from bench.experiments import PAIRS, ROWS
 from bench.ledger import __main__ as command
-from bench.ledger import links, shown
+from bench.ledger import shown
 from bench.ledger.scaled import scaled
 from bench.record import Record, read_lines
 from paper_tables import frame
@@ -215,7 +215,7 @@ def test_tables_and_figures_are_a_run_of_their_own_that_is_made_anew_only_when_t
 
 
 def test_every_method_of_table_1_under_guard_has_its_twin() -> None:
-    found = {guard.name: base.name for guard, base in links.twins()}
+    found = {pair.guard.name: pair.base.name for pair in PAIRS}
     assert found == {
         "sd3_guard_geneval": "sd3_flow_geneval",
         "sd3_guard_pickscore": "sd3_flow_pickscore",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bench.experiments import TABLE1, Row
+from bench.experiments import PAIRS
 from bench.ledger.runs import Run, load
 from bench.ledger.scaled import AVERAGE, PROXY
 from bench.record import LedgerError
@@ -80,7 +80,7 @@ def find(runs: Path, words: Sequence[str]) -> list[Place]:
 def comparisons(runs: Path, page: str) -> Iterator[tuple[str, str]]:
     """For each method with a GRPO-Guard twin of the same task and seed: what they are, and the link to their chart."""
     copied = {(each.run.info.get("row"), each.run.info.get("seed")): each for each in places(runs) if each.mlflow}
-    for guard, base in twins():
+    for base, guard in ((pair.base, pair.guard) for pair in PAIRS):
         for row, seed in copied:
             if row == guard.name and (base.name, seed) in copied:
                 pair = (copied[base.name, seed], copied[row, seed])
@@ -88,13 +88,6 @@ def comparisons(runs: Path, page: str) -> Iterator[tuple[str, str]]:
                     f"{base.method} and {guard.method} on {guard.backbone}, {guard.task}, seed {seed}",
                     chart(pair, page),
                 )
-
-
-def twins() -> list[tuple[Row, Row]]:
-    """(row, the same without GRPO-Guard) of Table 1."""
-    guards = [row for row in TABLE1.values() if row.method == "GRPO-Guard"]
-    plain = {(r.backbone, r.task, r.setting): r for r in TABLE1.values() if r not in guards}
-    return [(guard, plain[guard.backbone, guard.task, guard.setting]) for guard in guards]
 
 
 def chart(compared: Sequence[Place], page: str, keys: Sequence[str] = (PROXY, AVERAGE)) -> str:

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from bench.experiments import Pair
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
 from paper_tables.claims.method import of_pairs
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, missing
-from paper_tables.frame import Pair
 
 SIDES, SIGNS = ("high", "low"), ("positive", "negative")
 # Figure 2b, read: at FlowGRPO's step 8 the ratio is above 1 + clip in 0.7 %, at step 6 in 0.1 %, else nowhere.

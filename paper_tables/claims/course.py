@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
+from bench.experiments import PAIRS, Pair
 from paper_tables.claims.evidence import Array, Evidence
 from paper_tables.claims.register import claim
 from paper_tables.claims.scores import FLOW_TEXT, GUARD_TEXT, NO_NUMBER, Held, gain, of_score
 from paper_tables.claims.verdict import Band, Effect, Part, inside, larger, untold
-from paper_tables.frame import PAIRS, Pair
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import AVERAGE, Ask, estimate, updates
 from paper_tables.statistics.training import observed, peak

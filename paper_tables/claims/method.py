@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bench.experiments import PAIRS, Pair
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import Band, Effect, Part, beside, inside, larger, missing
-from paper_tables.frame import PAIRS, Pair
 
 FLOW = "FlowGRPO"
 # Our choice: a share of the bias, of which a RatioNorm is to leave none and a plain log ratio all.

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from bench.experiments import PAIRS, Pair
 from bench.ledger.runs import flatten
 from paper_tables import published
 from paper_tables.claims.clipping import norms
@@ -27,7 +28,7 @@ from paper_tables.claims.verdict import (
     missing,
     untold,
 )
-from paper_tables.frame import PAIRS, Pair, Study
+from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
 from paper_tables.statistics.outcomes import difference, final

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.experiments import PROXIES, TABLE1
+from bench.experiments import GUARD, PAIRS, PROXIES, TABLE1
 from paper_tables import published
-from paper_tables.frame import GUARD, PAIRS, Study
+from paper_tables.frame import Study
 from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
