@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# Imported after the variable is set, because torch reads it at import.
-import torch
-
-torch.set_num_threads(1)
-
-from gold_metrics.torchvision_repair import repair  # noqa: E402
-
-# Before any test imports diffusers or transformers: with a CPU build of torch they fail beside a CUDA torchvision.
-repair()
 
 # The files of more than ten seconds. Workers take whole files in this order, and so end together.
 LONGEST = (
@@ -26,16 +18,37 @@ LONGEST = (
 )  # fmt: skip
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepares torch where tests run: not in the process that only hands them to its workers."""
+    if config.getoption("numprocesses", None):
+        return
+    # Imported after the variable is set, because torch reads it at import.
+    import torch
+
+    from gold_metrics.torchvision_repair import repair
+
+    torch.set_num_threads(1)
+    # Before any test imports diffusers or transformers: with a CPU build of torch they fail beside a CUDA torchvision.
+    repair()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, all else as it was."""
     turns = {name: turn for turn, name in enumerate(LONGEST)}
     items.sort(key=lambda item: turns.get(item.path.stem, len(turns)))
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of folders that nobody has used yet: a folder of pytest's for each of so many tests costs seconds."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves scores, notes of weights and runs where the user keeps theirs."""
-    monkeypatch.setenv("GOLD_METRICS_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("GOLD_METRICS_HOME", str(next(homes)))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 

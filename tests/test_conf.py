@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, fields
 
 import pytest
@@ -17,7 +18,9 @@ from bench.session import recipe_of
 LATENT_ELEMENTS = 65_536  # 16 x 64 x 64 at 512 pixels
 
 
+@functools.cache
 def composed(row: str, scale: str, *more: str) -> Config:
+    """What no test changes is composed once."""
     config.register()
     with initialize_config_module("bench.conf", version_base="1.3"):
         return config.plain(compose("train", [f"row={row}", f"scale={scale}", *more]))

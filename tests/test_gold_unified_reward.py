@@ -294,10 +294,18 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(server: ChatServ
     assert not server.calls
 
 
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All that libraries log, down to their debugging."""
+    messages: list[str] = []
+    monkeypatch.setattr(logging.Logger, "handle", lambda self, record: messages.append(record.getMessage()))
+    monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda self, level: True)
+    return messages
+
+
 def test_a_token_that_is_missing_or_wrong_is_told_and_never_shown(
-    server: ChatServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     server.token = "right-key"
     with pytest.raises(JudgeServerError, match=f"wants a token .*{TOKEN}"):
         scorer(server).score([level(0)], [entry(0)])
@@ -309,7 +317,6 @@ def test_a_token_that_is_missing_or_wrong_is_told_and_never_shown(
     refused, had = (scorer(server).score([level(0)], [entry(0)])[0] for _ in range(2))
     assert "Bearer ***" in refused.reason and had.value == 1.0
     assert server.tokens == {"", "Bearer wrong-key", "Bearer right-key"}
-    logged = [record.getMessage() for record in caplog.records]
     assert logged and not any("-key" in text for text in (*logged, str(told.value), refused.reason))
 
 

@@ -17,8 +17,8 @@ from bench_runs import overrides
 from bench import cells, ledger, repeats, study, suite, train
 from bench.experiments import TABLE1, TABLE2
 from bench.suite import Job
-from paper_tables import outputs
-from paper_tables.__main__ import main as make_tables
+from paper_tables import claims, outputs, statistics
+from paper_tables.frame import read
 
 RESULTS = Path(study.__file__).parents[1] / study.RESULTS
 BY_HAND = {"README.md", study.study_page.PAGE, study.study_page.TRIED}
@@ -186,8 +186,9 @@ def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
-    for what in ("tables", "statistics", "claims"):
-        assert make_tables([what, "--runs", str(RESULTS / "cells"), "--out", str(tmp_path)]) == 0
+    found = read(RESULTS / "cells")
+    for write in (outputs.write_all, statistics.write, claims.write):
+        write(found, tmp_path)
     assert texts(tmp_path) == texts(RESULTS)
     (tmp_path / study.study_page.TRIED).write_text((RESULTS / study.study_page.TRIED).read_text())
     page = study.study_page.write(RESULTS / "cells", tmp_path)
