@@ -6,15 +6,22 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Files whose runs are forked from a server, which takes nine seconds to import what it hands on. All go to one worker,
+# so that there is one server, and never more ranks at once than one file asks for.
+FORKING = (
+    "test_ranks_equal", "test_faults", "test_runs_ranks", "test_runs_repeat", "test_space", "test_runs_errors",
+)  # fmt: skip
 # The files of more than ten seconds. Workers take whole files in this order, and so end together.
 LONGEST = (
-    "test_ledger_browser", "test_full_size", "test_runs_damage", "test_faults", "test_ranks_equal", "test_runs_repeat",
-    "test_runs_ranks", "test_space", "test_slurm_scripts", "test_update", "test_evaluation", "test_pipelines_equal",
+    *FORKING, "test_ledger_browser", "test_report_page", "test_full_size", "test_runs_damage", "test_study",
+    "test_rewards_pickscore", "test_embeddings", "test_tables_command", "test_gold_text", "test_slurm_scripts",
+    "test_update", "test_evaluation", "test_pipelines_equal", "test_conf",
 )  # fmt: skip
 
 
@@ -30,6 +37,20 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     # Before any test imports diffusers or transformers: with a CPU build of torch they fail beside a CUDA torchvision.
     repair()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, for which the files of `FORKING` are one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "forking" if Path(nodeid.split("::")[0]).stem in FORKING else super()._split_scope(nodeid)
+
+    return OneServer(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,3 +81,13 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
     Store(f"sqlite:///{folder}/mlflow.db", folder)
     return folder / "mlflow.db"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are neither made nor saved, for tests of what is written beside them."""
+    from paper_tables import outputs
+
+    for name in outputs.FIGURES:
+        monkeypatch.setattr(outputs, name, lambda *given: None)
+    monkeypatch.setattr(outputs, "save", lambda figure, path: [])

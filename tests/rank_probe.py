@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench import checkpoint, epoch, gradient, update
+from bench.config import Config
 from bench.ranks import Ranks
 from bench.rollout import Samples
 from bench.session import Session, prepare
@@ -19,12 +20,13 @@ from bench.session import Session, prepare
 def seen_by(count: int, row: str, folder: Path, *overrides: str) -> dict[str, Tensor]:
     """Rollout, gradient and trained weights of a row's first epoch on `count` ranks; its checkpoint is in `folder`."""
     folder.mkdir()
-    assert fork(count, _rank, row, folder, *overrides) == [0] * count
+    asked = settings(row, folder, *overrides)  # composed once, and not by every rank
+    assert fork(count, _rank, asked, folder) == [0] * count
     return load_file(folder / "seen.safetensors")
 
 
-def _rank(row: str, folder: Path, *overrides: str) -> None:
-    session = prepare(settings(row, folder, *overrides), Ranks())
+def _rank(asked: Config, folder: Path) -> None:
+    session = prepare(asked, Ranks())
     assert session.recipe and session.proxy
     samples = epoch.sample_epoch(session, session.recipe, session.proxy)
     seen = {"ranks": torch.tensor(session.ranks.count), "gradient": _gradient(session, samples)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -105,13 +105,13 @@ def test_an_unknown_name_gets_near_names() -> None:
         find_recipe("xyz")
 
 
-def run_module(*arguments: str) -> str:
-    command = [sys.executable, "-m", "baselines", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-
-
-def test_the_command_shows_all_recipes_on_one_screen() -> None:
-    lines = run_module().splitlines()
+def test_the_command_shows_all_recipes_on_one_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["baselines"])
+    monkeypatch.delitem(sys.modules, "baselines.__main__")  # run once more, as `python -m baselines` runs it
+    runpy.run_module("baselines", run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 100
     assert all(any(line.startswith(name) for line in lines) for name in [*RECIPES, *ABLATION])
     [change] = [line for line in lines if line.startswith("guard_flow_grpo ") and "=" in line]

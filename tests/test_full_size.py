@@ -5,6 +5,8 @@ One file, so that each pipeline is counted once.
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from torch import nn
 
@@ -67,6 +69,7 @@ PLANNED = {
 }
 
 
+@cache
 def paper(row: str, *more: str) -> Config:
     return configure(row, ["scale=paper", *PLAIN, *more])
 

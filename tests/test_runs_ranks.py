@@ -49,6 +49,7 @@ def test_two_processes_train_the_run_that_one_trains_and_repeat_theirs_to_the_bi
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join((PROMPTS / "text.jsonl").read_text().splitlines(keepends=True)[:5]))
     asked = [*overrides(tmp_path), f"+evaluation.proxies={{text:{{prompts:{texts}}}}}", "evaluation.micro_batch=2"]
+    asked += ["evaluation.every=4"]  # before training and at its end
     alone = train.run(settings(ROW, tmp_path, *asked))
     shared, again = (tmp_path / name / ROW / "seed0" for name in ("shared", "again"))
     for folder in (shared, again):

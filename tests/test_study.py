@@ -182,10 +182,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not (RESULTS / "cells").is_dir(), reason="no cell of the study is committed")
-def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outputs, "save", lambda figure, path: [])
+def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(tmp_path: Path, undrawn: None) -> None:
     found = read(RESULTS / "cells")
     for write in (outputs.write_all, statistics.write, claims.write):
         write(found, tmp_path)

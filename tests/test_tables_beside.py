@@ -185,9 +185,8 @@ def test_latex_compiles(study: Study, tmp_path: Path) -> None:
 
 
 def test_all_tables_are_written_and_those_of_an_earlier_call_removed(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, tmp_path: Path, undrawn: None
 ) -> None:
-    monkeypatch.setattr(outputs, "save", lambda figure, path: [])
     outputs.write_all(study, tmp_path)
     names = {f"{stem}.{kind}" for stem in ("wins", "differences") for kind in ("md", "tex", "csv")}
     assert names <= {path.name for path in tmp_path.iterdir()}
