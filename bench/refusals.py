@@ -47,7 +47,7 @@ def paths(group: DictConfig | ListConfig, prefix: str = "") -> list[str]:
     if not isinstance(group, DictConfig):
         return []
     found = []
-    for key in group:
+    for key in map(str, group):
         path, child = f"{prefix}{key}", group._get_node(key)
         found += paths(child, f"{path}.") if isinstance(child, DictConfig) and len(child) else [path]
     return found
