@@ -202,7 +202,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     if not (folder / DIAGNOSTICS).exists():
         return []
     updates = _read(folder, DIAGNOSTICS).rename(columns={"step": "steps"}).groupby(["update", "inner"])
-    return [part.to_dict("list") | {"update": at, "inner": inner} for (at, inner), part in updates]
+    named = [({"update": at, "inner": inner}, part.to_dict("list")) for (at, inner), part in updates]
+    return [{str(name): values for name, values in lists.items()} | of for of, lists in named]
 
 
 def scores(folder: Path) -> pd.DataFrame:
