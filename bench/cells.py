@@ -193,6 +193,19 @@ def diagnostics(folder: Path) -> pd.DataFrame:
     return frame
 
 
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """What the lines of diagnostics.jsonl say of each optimiser update, without its histograms.
+
+    Raises:
+        LedgerError: the file is not what was written.
+    """
+    if not (folder / DIAGNOSTICS).exists():
+        return []
+    updates = _read(folder, DIAGNOSTICS).rename(columns={"step": "steps"}).groupby(["update", "inner"])
+    named = [({"update": at, "inner": inner}, part.to_dict("list")) for (at, inner), part in updates]
+    return [{str(name): values for name, values in lists.items()} | of for of, lists in named]
+
+
 def scores(folder: Path) -> pd.DataFrame:
     """As `Run.scores`, without the columns `LEFT_OUT`.
 

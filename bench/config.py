@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from bench import protocols
+from bench import protocols, refusals
 from bench.experiments import Row
 
 
@@ -197,7 +197,7 @@ def plain(config: Any) -> Config:
     made = OmegaConf.to_object(config)
     assert isinstance(made, Config)
     if strange := _strangers(made):
-        raise ConfigError(f"there is no setting {', '.join(strange)}; `python -m bench.train --cfg job` shows all")
+        raise ConfigError("; ".join(map(refusals.no_setting, strange)))
     return made
 
 

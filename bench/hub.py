@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub import errors, snapshot_download
 
+REPOSITORY = r"[\w-][\w.-]*/[\w-][\w.-]*"  # OWNER/NAME, as the hub allows it
 FINGERPRINT_BYTES = 2**24  # of each file, with its size: tells trainings apart, quickly for billions of weights
 LICENCES = {
     "stabilityai/stable-diffusion-3.5-medium": "Stability AI Community License",
@@ -49,6 +50,9 @@ def fetch(source: str, files: Sequence[str], what: str) -> Path:
     if Path(source).is_dir():
         return Path(source)
     repository, _, below = source.partition(":")
+    if Path(source).exists() or not re.fullmatch(REPOSITORY, repository):
+        kind = "a file" if Path(source).exists() else "neither a folder here nor OWNER/NAME of a hub repository"
+        raise OSError(f"no {what} could be loaded from {source!r}: it is {kind}; name the folder that holds it")
     place = PurePosixPath(below)
     if place.is_absolute() or ".." in place.parts:
         raise OSError(f"wanted REPOSITORY:SUBFOLDER with a folder inside the repository, found {source!r}")

@@ -97,13 +97,20 @@ def _check_settings(settings: dict[str, Any], path: Path) -> None:
 
 def _only_file(folder: Path) -> Path:
     found = sorted(folder.rglob("*.safetensors"))
+    if not found:
+        raise PolicyError(f"no adapter in {folder}: no *.safetensors, {_contents(folder)}; name the adapter's folder")
     if len(found) != 1:
-        named = ", ".join(str(path.relative_to(folder)) for path in found[:NAMED]) or "none"
+        named = ", ".join(str(path.relative_to(folder)) for path in found[:NAMED])
         raise PolicyError(
             f"wanted one *.safetensors with an adapter in {folder}, found {len(found)}: {named}; "
             "name the folder of one of them, of a repository as REPO:SUBFOLDER"
         )
     return found[0]
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return f"but {_shown(names)}" if names else "it is empty"
 
 
 def _unprefixed(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -189,4 +196,4 @@ def check_fit(policy: Policy, adapter: Adapter) -> None:
             wrong.append(f"{layer} maps {down.shape[1]} to {up.shape[0]} and not {wanted[0]} to {wanted[1]}")
     if wrong:
         raise PolicyError(f"the adapter was made for another backbone than this {type(policy.pipe).__name__}: "
-                          f"{_shown(wrong)}")  # fmt: skip
+                          f"{_shown(wrong)}; name its own with --backbone")  # fmt: skip

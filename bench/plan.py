@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from hydra.errors import HydraException
 from tabulate import tabulate
 
 from bench.architectures import ArchitectureError
@@ -25,7 +24,7 @@ from bench.prompts import PromptError
 from bench.submissions import Submission, submission
 from bench.suite import configure
 
-KNOWN_ERRORS = (HydraException, ConfigError, RowError, PromptError, PolicyError, ArchitectureError, OSError)
+KNOWN_ERRORS = (ConfigError, RowError, PromptError, PolicyError, ArchitectureError, OSError)
 SUMMED = ("updates", "images", "forwards", "TFLOP", "GPU-h", "disk GB")  # memory is not: rows run one by one
 
 NOTES = """

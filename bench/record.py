@@ -81,6 +81,17 @@ def clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def forced(word: str, folder: Path) -> bool:
+    """Whether a run is to be begun anew: not where it was begun by this very word, as a requeued job's."""
+    if word.lower() in ("1", "true"):
+        return True
+    try:
+        begun_by = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["force"]
+    except (OSError, ValueError, KeyError, TypeError):
+        begun_by = None
+    return word.lower() not in ("", "0", "false") and word != begun_by
+
+
 class Record:
     """The writing side of one run folder."""
 

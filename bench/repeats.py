@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from bench import cells, ledger
+from bench import cells, ledger, train
 from bench.config import Config
 from bench.experiments import find_row
 from bench.ledger import Run
-from bench.record import LedgerError
+from bench.record import LedgerError, forced
 
 BESIDE = Path("runs/check")
 LEVEL, RESAMPLES = 0.95, 2000  # our choice: the report's level; a bound then repeats to a fiftieth of the interval
@@ -39,9 +39,7 @@ def check_begun(settings: Config, folder: Path) -> None:
     Raises:
         LedgerError: it has other settings, prompts or weights.
     """
-    from bench import train
-
-    if (folder / "run.json").exists() and not train.forced(settings.force, folder):
+    if (folder / "run.json").exists() and not forced(settings.force, folder):
         check_asked(ledger.read(folder), settings)
 
 
@@ -58,8 +56,6 @@ def check(settings: Config, kept: Path) -> int:
         LedgerError: there is no such cell, or it was made with other settings.
     """
     import torch
-
-    from bench import train
 
     torch.set_num_threads(1)  # as in the study
     cell = kept / settings.row / f"seed{settings.seed}"

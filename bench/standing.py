@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.lock import owner
 
-STATES = ("waiting", "running", "stopped", "preempted", "failed", "finished", "damaged")
+STATES = ("not begun", "running", "stopped", "preempted", "failed", "finished", "damaged")
 RECENT = 5  # our choice: epochs, and evaluations, whose median is the rate; two slow ones among them move nothing
 TAIL = 2**16  # bytes of times.jsonl that are read: some 400 epochs, however long the run
 
@@ -108,7 +108,7 @@ def _objects(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
 
 def _state(info: dict[str, Any], status: dict[str, Any], alive: bool) -> str:
     """A run whose process lives is running, whatever the one before it left; a finished one stays that."""
-    said = status.get("state", "running" if info else "waiting")
+    said = status.get("state", "running" if info else "not begun")
     if said not in STATES:
         raise _DamagedError(f"status.json names the state {said!r}")
     if said == "finished":

@@ -40,7 +40,7 @@ def survey(runs: Path, rows: Sequence[str], seeds: Sequence[int], others: bool) 
     asked |= {each for each in found if others and each[1] in wanted}
     order = {name: number for number, name in enumerate(ROWS)}
     listed = sorted(asked, key=lambda each: (order.get(each[0], len(order)), *each))
-    return [read(found[each]) if each in found else Standing(*each, "waiting") for each in listed]
+    return [read(found[each]) if each in found else Standing(*each, "not begun") for each in listed]
 
 
 def table(runs: Sequence[Standing]) -> str:
@@ -58,7 +58,7 @@ def table(runs: Sequence[Standing]) -> str:
 
 
 def _cells(run: Standing) -> tuple[str, ...]:
-    begun = run.state not in ("waiting", "damaged")
+    begun = run.state not in ("not begun", "damaged")
     return (
         run.row,
         str(run.seed),

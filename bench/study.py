@@ -17,14 +17,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from bench import cells, ledger, repeats, study_page, suite
 from bench.config import Config, ConfigError
 from bench.experiments import TABLE1, TABLE2, RowError, find_row
-from bench.record import LedgerError
+from bench.record import LedgerError, forced
 from bench.suite import Job
 
 ROWS = tuple(dict.fromkeys([*TABLE1, *(row.name for row in TABLE2.values())]))
@@ -34,7 +32,7 @@ UPDATES = {"geneval": 160, "pickscore": 240, "text": 160}
 EVALUATE_EVERY = 40
 PICTURED = SEEDS[0]  # the seed whose cells keep pictures; our choice: one strip of 100 kB a row
 RESULTS = Path("results/tiny")
-FAULTS = (HydraException, OmegaConfBaseException, ConfigError, RowError, LedgerError, OSError)
+FAULTS = (ConfigError, RowError, LedgerError, OSError)
 
 
 def configure(row: str, seed: int, overrides: Sequence[str] = ()) -> Config:
@@ -55,10 +53,8 @@ def lacks(settings: Config, kept: Path) -> bool:
     Raises:
         LedgerError: the cell was made with other settings, prompts or weights.
     """
-    from bench import train
-
     folder = folder_of(settings, kept)
-    if not cells.is_cell(folder) or train.forced(settings.force, folder):
+    if not cells.is_cell(folder) or forced(settings.force, folder):
         return True
     repeats.check_asked(ledger.read(folder), settings)
     return False

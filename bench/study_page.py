@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cells, ledger
@@ -12,12 +11,18 @@ from bench.experiments import ROWS
 from bench.ledger import Run
 
 PAGE, TRIED = "STUDY.md", "TRIED.md"
+BACKBONES = {"sd3": "tiny SD3", "flux": "tiny Flux"}  # the study is of the tiny scale
 INTRODUCTION = """\
-# The tiny study
+# The tiny study: what was trained, and with what
 
-Written by `python -m bench.study` from the cells in `cells/`, one folder for each row and seed; do not edit. Tables,
-figures, statistics and claims beside this page are made of the same cells: `make results`. `python -m bench.study
---check ROW SEED` trains one cell anew and compares it with the committed one."""
+Every row of the paper's Tables 1 and 2 trained on the little world, whose pipelines have SD3's and Flux's architecture
+and 1.4 million parameters each: nothing here was trained at full size. What came of it is in the tables, figures and
+claims beside this page.
+
+A *cell*, `cells/ROW/seedN`, is one training run packed into small files: its settings, scores, diagnostics and, of
+seed 0, some pictures. This page is written by `python -m bench.study` from the cells; do not edit it. Tables, figures
+and claims are made of the same cells by `make results`. `python -m bench.study --check ROW SEED` trains one cell anew
+and compares it with the committed one."""
 
 
 def write(kept: Path, out: Path) -> Path:
@@ -31,43 +36,56 @@ def write(kept: Path, out: Path) -> Path:
     runs = sorted(found, key=lambda run: (order.get(run.info["row"], len(order)), run.info["row"], run.info["seed"]))
     tried = out / TRIED
     said = tried.read_text(encoding="utf-8").strip() if tried.exists() else "Not written down yet."
-    parts = [INTRODUCTION, made_with(runs), durations(runs), f"## What was tried before\n\n{said}"]
+    parts = [INTRODUCTION, contents(runs), made_with(runs), durations(runs), f"## What was tried before\n\n{said}"]
     out.mkdir(parents=True, exist_ok=True)
     (out / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return out / PAGE
 
 
+def contents(runs: Sequence[Run]) -> str:
+    """How many cells there are, of how many rows and seeds, and which are lacking."""
+    rows, seeds = (sorted({run.info[key] for run in runs}) for key in ("row", "seed"))
+    there = {(run.info["row"], run.info["seed"]) for run in runs}
+    lacking = [f"{row} seed {seed}" for row in rows for seed in seeds if (row, seed) not in there]
+    said = f"{len(runs)} cells: {len(rows)} rows with {_seeds(seeds)}"
+    if lacking:
+        return f"{said}; lacking: {', '.join(lacking)}."
+    return f"{said}." + (" **One seed says nothing of another training run.**" if len(seeds) == 1 else "")
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def made_with(runs: Sequence[Run]) -> str:
-    """Commits, packages and CPUs of the cells."""
-    versions = [" ".join(f"{name} {version}" for name, version in run.info["versions"].items()) for run in runs]
-    lines = {
-        "cells": str(len(runs)),
-        "seeds": ", ".join(map(str, sorted({run.info["seed"] for run in runs}))),
-        "commit": _counted(run.info["git_commit"] or "unknown" for run in runs),
-        "packages": _counted(versions),
-        "CPU": _counted(json.loads((run.path / cells.CELL).read_text(encoding="utf-8"))["cpu"] for run in runs),
-    }
-    return "\n".join(["| made with | |", "|---|---|", *(f"| {name} | {value} |" for name, value in lines.items())])
+    """Which cells were made by which commit, with which packages, on which type of CPU: a line for each making."""
+    lines = ["| cells | seeds | commit of this repository | type of CPU | packages |", "|---|---|---|---|---|"]
+    for making in dict.fromkeys(map(_making, runs)):
+        mine = [run for run in runs if _making(run) == making]
+        seeds = ", ".join(map(str, sorted({run.info["seed"] for run in mine})))
+        lines.append(f"| {' | '.join([str(len(mine)), seeds, *making])} |")
+    return "\n".join(["## What made the cells", "", *lines])
 
 
-def _counted(values: Iterable[str]) -> str:
-    found = Counter(values)
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{value} ({count} cells)" for value, count in found.items())
+def _making(run: Run) -> tuple[str, str, str]:
+    cpu = json.loads((run.path / cells.CELL).read_text(encoding="utf-8"))["cpu"]
+    versions = ", ".join(f"{name} {version}" for name, version in run.info["versions"].items())
+    return run.info["git_commit"] or "unknown", cpu, versions
 
 
 def durations(runs: Sequence[Run]) -> str:
-    """Per row its budget, the seeds that have a cell, and the time of a seed on one core."""
-    lines = ["| row | method | proxy | updates | seeds | minutes a seed |", "|---|---|---|---|---|---|"]
+    """Per row its method and budget, the seeds that have a cell, and the time of a seed on one core."""
+    head = "| row | backbone | method | proxy trained on | updates | seeds | minutes a seed |"
+    lines = ["## Rows", "", head, "|---|---|---|---|---|---|---|"]
     for row in dict.fromkeys(run.info["row"] for run in runs):
         mine = [run for run in runs if run.info["row"] == row]
         info, took = mine[0].info, [seconds(run) for run in mine]
+        method, proxy = (info["method"], info["task"]) if info["task"] else ("none: the base model", "—")
         seeds = ", ".join(str(run.info["seed"]) for run in mine)
-        minutes = f"{sum(took) / len(took) / 60:.1f}"
-        lines.append(f"| {row} | {info['method']} | {info['task']} | {info['updates']} | {seeds} | {minutes} |")
+        named = f"{row} | {BACKBONES.get(info['backbone'], info['backbone'])} | {method} | {proxy}"
+        lines.append(f"| {named} | {info['updates']} | {seeds} | {sum(took) / len(took) / 60:.1f} |")
     total = sum(seconds(run) for run in runs) / 3600
-    whole = f"All together {total:.1f} hours of a process, evaluations included; other work may have run beside."
+    whole = f"Together {total:.1f} hours of one process each, evaluations included; other work may have run beside."
     return "\n".join([*lines, "", whole])
 
 

@@ -21,11 +21,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from bench import addresses, config
+from bench import addresses, config, refusals, train
 from bench.config import Config, ConfigError
 from bench.experiments import SUITES, RowError, find_row
 from bench.record import LedgerError
@@ -47,10 +45,18 @@ def rows_of(suite: str, chosen: str) -> list[str]:
 
 
 def configure(row: str, overrides: Sequence[str]) -> Config:
-    """The configuration of one row."""
+    """The configuration of one row.
+
+    Raises:
+        ConfigError: an override names what is not, or gives it a value that it cannot have.
+    """
     config.register()
-    with initialize_config_module("bench.conf", version_base="1.3"):
-        return config.plain(compose("train", [f"row={row}", *overrides]))
+    try:
+        with initialize_config_module("bench.conf", version_base="1.3"):
+            composed = compose("train", [f"row={row}", *overrides])
+        return config.plain(composed)
+    except refusals.REFUSED as error:
+        raise ConfigError(refusals.explained(error)) from error
 
 
 def forwards_of_epoch(recipe: str, steps: int) -> float:
@@ -96,8 +102,6 @@ def work(settings: Config, log: Path) -> None:
     """Trains one row, with its output in `log`."""
     import torch
 
-    from bench import train
-
     torch.set_num_threads(1)
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(log.open("a", encoding="utf-8", buffering=1))
@@ -133,7 +137,7 @@ def run(
     """
     waiting, running = list(jobs), list[Job]()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train"])
+    context.set_forkserver_preload(["bench.running"])
     bar = tqdm(total=sum(job.planned for job in jobs), unit="update", mininterval=1, dynamic_ncols=True)
     while running or (waiting and time.monotonic() < until):
         while waiting and len(running) < at_once and time.monotonic() < until:
@@ -176,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         jobs = [Job(each) for each in settings]
         run(in_order(jobs), args.jobs or rows_at_a_time())
-    except (HydraException, OmegaConfBaseException, ConfigError, RowError, LedgerError, OSError) as error:
+    except (ConfigError, RowError, LedgerError, OSError) as error:
         sys.exit(f"bench.suite: {' '.join(str(error).split())}")
     failed = [job for job in jobs if job.failed]
     print(f"{args.suite}: {len(jobs) - len(failed)} of {len(jobs)} rows in {time.monotonic() - began:.0f} s")

@@ -53,7 +53,7 @@ def study(
         FaultError: an attempt ended neither well nor by a blow.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train", "bench.judge"])
+    context.set_forkserver_preload(["bench.running", "bench.judge"])
     whole = {row: life(row, folder / "undisturbed" / row, asked) for row in rows}
     with tqdm(total=2 * len(rows), desc="undisturbed", unit="process", disable=None) as bar:
         live(whole.values(), context, 0, at_once, lambda *_: bar.update())

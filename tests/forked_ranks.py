@@ -36,7 +36,7 @@ def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | N
 def start(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that does `work(*arguments)`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.train", "bench.judge"])
+    context.set_forkserver_preload(["bench.running", "bench.judge"])
     process = context.Process(target=_rank, args=(environment, work, *arguments))
     process.start()
     return process

@@ -13,6 +13,7 @@ import pytest
 from fake_ledger import write_run, write_study
 
 from bench import cells, ledger, seals, strips
+from bench.ledger.runs import points
 from bench.record import LedgerError
 from gold_metrics import image_set
 from gold_metrics.judging import frame_of, write_scores
@@ -64,6 +65,13 @@ def run(tmp_path: Path) -> ledger.Run:
 
 def packed(run: ledger.Run, tmp_path: Path) -> ledger.Run:
     return ledger.read(cells.pack(run, tmp_path / "cells", pictures=True))
+
+
+def test_what_mlflow_is_shown_of_a_cell_is_what_it_is_shown_of_the_run(run: ledger.Run, tmp_path: Path) -> None:
+    cell = ledger.read(cells.pack(run, tmp_path / "cells"))
+    ours, theirs = (sorted(points(each), key=str) for each in (cell, run))
+    assert ours == theirs and any(name.startswith("ratio/mean/off_policy/") for name, _, _ in ours)
+    assert not list(points(cell, {"metrics.jsonl": len(UPDATES)}))  # copied before, and a cell never grows
 
 
 def test_tables_and_figures_of_cells_are_those_of_the_runs_byte_for_byte(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from bench_runs import settings
 
-from bench import machine, train
+from bench import machine, running, train
 from bench.architectures import ArchitectureError
 from bench.config import Config
 from bench.costs import Plan, plan
@@ -74,7 +74,7 @@ def test_a_run_is_refused_before_it_loads_anything(tmp_path: Path, monkeypatch: 
     made = settings("sd3_flow_text", tmp_path)
     made.scale = "paper"
     monkeypatch.setattr(machine, "free", lambda device: 0)
-    monkeypatch.setattr(train, "prepare", lambda *_: pytest.fail("something was loaded"))
+    monkeypatch.setattr(running, "prepare", lambda *_: pytest.fail("something was loaded"))
     with pytest.raises(PolicyError, match=r"and 0\.0 GB are free"):
         train.run(made)
 
@@ -88,7 +88,7 @@ def test_a_run_sets_both_switches_as_its_settings_say(
     tf32: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.set_precision(not tf32)
-    monkeypatch.setattr(train, "prepare", lambda *_: (_ for _ in ()).throw(PolicyError("enough")))
+    monkeypatch.setattr(running, "prepare", lambda *_: (_ for _ in ()).throw(PolicyError("enough")))
     with pytest.raises(PolicyError, match="enough"):
         train.run(settings("sd3_base", tmp_path, f"tf32={tf32}"))
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32

@@ -135,7 +135,7 @@ def test_a_random_run_at_paper_scale_asks_the_hub_for_nothing(
 
     monkeypatch.setattr("bench.policy.DiffusionPipeline.from_pretrained", refuse)
     monkeypatch.setattr("bench.hub.snapshot_download", refuse)
-    monkeypatch.setattr("bench.train.check_memory", lambda *_: None)  # it counts the full-size text encoders
+    monkeypatch.setattr("bench.running.check_memory", lambda *_: None)  # it counts the full-size text encoders
     monkeypatch.chdir(tmp_path)  # where the scale looks for prompts
     (tmp_path / "prompts").mkdir()
     lines = (PROMPTS / "evaluation.jsonl").read_text(encoding="utf-8").splitlines()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from bench_runs import settings
 
-from bench import checkpoint, epoch, seals, train
+from bench import checkpoint, epoch, running, seals, train
 from bench.checkpoint import CheckpointError
 from bench.config import Config
 from bench.preemption import Preempted, Stop
 from bench.ranks import Ranks
-from bench.record import METRIC_FILES, LedgerError, clear, write_json
+from bench.record import METRIC_FILES, LedgerError, clear, forced, write_json
 from bench.seals import DamageError
 from bench.session import Session
 
@@ -202,10 +202,10 @@ def test_updates_without_a_checkpoint_are_not_thrown_away(spoiled: Path) -> None
 def test_a_run_is_begun_anew_once_for_each_word(undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed.parents[2], tmp_path, dirs_exist_ok=True)
     folder = run_folder(tmp_path)
-    assert [train.forced(word, folder) for word in ("0", "", "False", "1", "True", "job-7")] == [False] * 3 + [True] * 3
+    assert [forced(word, folder) for word in ("0", "", "False", "1", "True", "job-7")] == [False] * 3 + [True] * 3
     info = json.loads((folder / "run.json").read_text())
     write_json(folder / "run.json", info | {"config": info["config"] | {"force": "job-7"}})
-    assert [train.forced(word, folder) for word in ("job-7", "job-8", "1")] == [False, True, True]
+    assert [forced(word, folder) for word in ("job-7", "job-8", "1")] == [False, True, True]
 
 
 def test_a_run_that_is_forgotten_half_way_is_neither_finished_nor_another(
@@ -243,7 +243,7 @@ def test_damage_to_a_finished_run_is_named_instead_of_passing_for_finished(
     shutil.copytree(undisturbed.parents[2], tmp_path, dirs_exist_ok=True)
     flip(run_folder(tmp_path) / name, 40)
     with pytest.raises(LedgerError, match=rf"{name} is not what was written: its sha256 differs; run the row again"):
-        train.check_seals(run_folder(tmp_path))
+        running.check_seals(run_folder(tmp_path))
 
 
 def test_a_damaged_evaluation_is_named_and_holds_up_no_training(
@@ -251,7 +251,7 @@ def test_a_damaged_evaluation_is_named_and_holds_up_no_training(
 ) -> None:
     flip(spoiled / "scores/update-000002.parquet", 40)
     tear(spoiled / "images/update-000002/manifest.jsonl")
-    train.check_seals(spoiled)
+    running.check_seals(spoiled)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and all("is not what was written" in line for line in said)
 

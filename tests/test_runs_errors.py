@@ -10,7 +10,7 @@ import torch
 from bench_runs import settings
 from forked_ranks import command, fork
 
-from bench import epoch, ledger, loop, provenance, train, update
+from bench import epoch, ledger, loop, provenance, running, train, update
 from bench.config import ConfigError
 from bench.experiments import RowError
 from bench.lock import RunLock
@@ -49,7 +49,7 @@ def test_a_command_without_a_row_names_the_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("optim.rat=1", "Could not override 'optim.rat'"),
+        ("optim.rat=1", "there is no setting optim.rat; did you mean optim.rate"),
         ("optim.rate=fast", "'fast' of type 'str' could not be converted to Float"),
         ("row=x; touch pwned", "row=x; touch pwned"),
     ],
@@ -159,4 +159,4 @@ def test_neither_a_finished_nor_a_preempted_run_is_taken_for_one_on_prompts_that
 def test_what_may_pass_is_told_from_what_will_not_by_its_code() -> None:
     codes = {BusyError: 75, JudgeServerError: 1, RewardError: 1, ConnectionResetError: 1}
     codes |= {SpaceError: 2, ConfigError: 2, LedgerError: 2}
-    assert {kind: train.code_of(kind("why")) for kind in codes} == codes
+    assert {kind: running.code_of(kind("why")) for kind in codes} == codes

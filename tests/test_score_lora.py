@@ -1,4 +1,4 @@
-"""Adapters that others trained: read in every layout, put in to the bit, judged as the rows are."""
+"""Adapters that others trained: put in to the bit, judged as the rows are, and shown as a row of their own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import torch
 from bench_runs import overrides, settings
 from safetensors.torch import load_file, save_file
 
-from bench import hub, ledger, lora_files, score_lora, train
-from bench.policy import PolicyError
-from bench.ranks import Ranks
-from bench.session import prepare
+from bench import hub, judged, ledger, lora_files, score_lora, train
+from bench.config import ConfigError
 from paper_tables import outputs
 from paper_tables.__main__ import main as make_tables
 
@@ -78,7 +76,7 @@ def test_the_table_has_a_judged_adapter_as_a_row_of_its_own_and_says_so(
 def test_what_is_judged_is_left_alone_and_another_adapter_of_its_name_refused(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_lora, "_session", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(judged, "_session", lambda *arguments: pytest.fail("judged again"))
     before = (read(runs, "mine").path / "metrics.jsonl").read_bytes()
     assert call(runs, "--name", "mine", "--proxy", "text") == 0
     tensors = load_file(lora_of(runs) / LORA)
@@ -119,109 +117,14 @@ def test_every_layout_is_the_same_adapter(runs: Path, tmp_path: Path, layout: st
         assert one.keys() == two.keys() and all(torch.equal(one[layer], two[layer]) for layer in one)
 
 
-def test_ranks_and_alphas_of_each_layer_are_its_own(tmp_path: Path) -> None:
-    policy = prepare(settings("flux_base", tmp_path), Ranks()).policy
-    layers = (
-        "transformer_blocks.0.attn.to_q",
-        "single_transformer_blocks.0.attn.to_k",
-        "transformer_blocks.0.ff.net.2",
-    )
-    modules = [policy.transformer.get_submodule(layer).base_layer for layer in layers]
-    generator = torch.Generator().manual_seed(0)
-    down, up, inputs = {}, {}, {}
-    for rank, (layer, module) in enumerate(zip(layers, modules, strict=True), start=1):
-        down[layer] = torch.randn(rank, module.in_features, generator=generator)
-        up[layer] = torch.randn(module.out_features, rank, generator=generator)
-        inputs[layer] = torch.randn(2, module.in_features, generator=generator)
-    alpha = dict(zip(layers, (1.0, 3.0, 5.0), strict=True))
-    names, _ = lora_files.put(policy, lora_files.Adapter(down, up, alpha, ""))
-    assert len(names) == 2 * len(layers)
-    for layer, module in zip(layers, modules, strict=True):
-        gain = alpha[layer] / len(down[layer]) * inputs[layer] @ down[layer].T @ up[layer].T
-        found = policy.transformer.get_submodule(layer)(inputs[layer])
-        torch.testing.assert_close(found, module(inputs[layer]) + gain)
-    with policy.reference():
-        assert torch.equal(
-            policy.transformer.get_submodule(layers[0])(inputs[layers[0]]), modules[0](inputs[layers[0]])
-        )
-
-
-def test_an_adapter_of_another_backbone_is_one_line_with_its_keys_and_leaves_no_run(
+def test_an_adapter_of_another_backbone_is_one_line_with_its_keys_and_leaves_no_folder(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(runs, "--name", "wrong", backbone="tiny_flux") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "made for another backbone than this FluxPipeline: transformer_blocks." in error
-    assert not (runs / "runs" / "wrong" / "seed0" / "run.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "found 0: none"),
-        ({"a": {"x.lora_A.weight": 1}, "b": {"x.lora_A.weight": 1}}, r"found 2: a\.safetensors, b\.safetensors"),
-        ({"a": {"text_model.q.weight": 1}}, r"no part of an adapter: text_model\.q\.weight"),
-        ({"a": {"x.lora_A.weight": 1}}, "x without its other half"),
-        ({"a": {"x.lora_A.weight": 1, "x.lora_B.weight": 1, "x.lora_magnitude_vector": 1}}, "lora_magnitude_vector"),
-    ],
-)
-def test_what_is_no_adapter_is_named(tmp_path: Path, files: dict[str, dict[str, int]], words: str) -> None:
-    for name, keys in files.items():
-        save_file({key: torch.ones(1, 1) for key in keys}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(PolicyError, match=words):
-        lora_files.read(tmp_path)
-
-
-def test_what_an_adapter_would_need_beyond_two_matrices_is_refused(tmp_path: Path) -> None:
-    save_file({f"x.lora_{part}.weight": torch.ones(1, 1) for part in "AB"}, tmp_path / "a.safetensors")
-    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 2, "use_rslora": true}')
-    with pytest.raises(PolicyError, match="made with use_rslora"):
-        lora_files.read(tmp_path)
-    (tmp_path / "adapter_config.json").unlink()
-    assert lora_files.read(tmp_path).alpha == {"x": 1.0}  # its rank, where nothing says otherwise
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (["lora_alpha"], "its settings are no object but list"),
-        ({"lora_alpha": "x"}, "lora_alpha above 0, found 'x'"),
-        ({"lora_alpha": 0}, "lora_alpha above 0, found 0"),
-        ({"lora_alpha": float("nan")}, "lora_alpha above 0, found nan"),
-        ({"init_lora_weights": "pissa_niter_4"}, "made with init_lora_weights 'pissa_niter_4'"),
-        ({"init_lora_weights": "loftq"}, "made with init_lora_weights 'loftq'"),
-        ({"layer_replication": [[0, 4]]}, "made with layer_replication"),
-    ],
-)
-@pytest.mark.parametrize("beside", [True, False])
-def test_settings_that_cannot_be_followed_are_one_line(
-    tmp_path: Path, settings: object, words: str, beside: bool
-) -> None:
-    pair = {f"x.lora_{part}.weight": torch.ones(1, 1) for part in "AB"}
-    metadata = {} if beside else {lora_files.METADATA: json.dumps(settings)}
-    save_file(pair, tmp_path / "a.safetensors", metadata=metadata)
-    if beside:
-        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(PolicyError, match=words):
-        lora_files.read(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("key", "tensor", "words"),
-    [
-        ("lora_A.weight", torch.tensor(1.0), "unlike A of x"),
-        ("lora_B.weight", torch.ones(1, 1, 1), "unlike B of x"),
-        ("lora_A.weight", torch.full((1, 1), torch.nan), "unlike A of x"),
-        ("alpha", torch.ones(2), "unlike alpha of x"),
-        ("alpha", torch.tensor(0.0), "unlike alpha of x"),
-        ("alpha", torch.tensor(torch.inf), "unlike alpha of x"),
-    ],
-)
-def test_tensors_that_are_no_adapters_are_named(tmp_path: Path, key: str, tensor: torch.Tensor, words: str) -> None:
-    pair = {f"x.lora_{part}.weight": torch.ones(1, 1) for part in "AB"}
-    save_file(pair | {f"x.{key}": tensor}, tmp_path / "a.safetensors")
-    with pytest.raises(PolicyError, match=words):
-        lora_files.read(tmp_path)
+    assert "name its own with --backbone" in error
+    assert not (runs / "runs" / "wrong").exists()
 
 
 def test_of_a_repository_nothing_but_the_adapter_is_fetched(
@@ -257,13 +160,13 @@ def test_one_of_a_repositorys_checkpoints_is_named_and_its_commit_recorded(
         return str(cache)
 
     monkeypatch.setattr(hub, "snapshot_download", download)
-    monkeypatch.setattr(score_lora, "_evaluate_twice", lambda *arguments: None)
+    monkeypatch.setattr(judged, "_evaluate_twice", lambda *arguments: None)
     assert call(runs, source="their/lora:runs/step-60") == 0
     assert asked == ["their/lora", *(f"runs/step-60/{pattern}" for pattern in lora_files.PATTERNS)]
-    adapter = read(runs, "step-60").info["adapter"]
+    adapter = read(runs, "their_step-60").info["adapter"]
     assert (adapter["source"], adapter["commit"]) == ("their/lora:runs/step-60", commit)
     assert read(runs, "mine").info["adapter"]["commit"] == ""
-    shutil.rmtree(read(runs, "step-60").path.parent)
+    shutil.rmtree(read(runs, "their_step-60").path.parent)
     for source, words in {
         "their/lora": "REPO:SUBFOLDER",
         "their/lora:nowhere": "it has none in a folder 'nowhere'",
@@ -280,3 +183,58 @@ def test_a_name_that_is_a_papers_row_or_no_folders_is_refused(
 ) -> None:
     assert call(runs, "--name", name) == 2
     assert "give it another --name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("jieliu/SD3.5M-FlowGRPO-Text", "SD3.5M-FlowGRPO-Text"),
+        ("their/lora", "their"),
+        ("their/grpo:checkpoints/checkpoint-120/lora", "grpo_checkpoint-120"),
+        ("their/grpo:ocr/step_60", "ocr_step_60"),
+        ("runs/tiny/sd3_flow_text/seed1/lora", "sd3_flow_text_seed1"),
+        ("runs/tiny/sd3_flow_text/seed1/lora/", "sd3_flow_text_seed1"),
+        ("../ours", "ours"),
+    ],
+)
+def test_a_row_is_called_by_what_tells_its_adapter_from_others(
+    source: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/tiny/sd3_flow_text/seed1/lora").mkdir(parents=True)
+    (tmp_path / "ours").mkdir()
+    monkeypatch.chdir(tmp_path / "ours" if source.startswith("..") else tmp_path)
+    assert score_lora.row_for(source, "", "sd3", "").name == name
+
+
+def test_a_path_that_tells_nothing_wants_a_name() -> None:
+    with pytest.raises(ConfigError, match="cannot be called ''; give it another --name"):
+        score_lora.row_for("/lora", "", "sd3", "")
+
+
+def test_what_cannot_be_judged_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    for file in (tmp_path / "other/model.bin", tmp_path / "lora.safetensors"):
+        file.touch()
+    asked = {
+        (str(tmp_path / "nowhere"), "tiny_sd3"): "neither a folder here nor OWNER/NAME",
+        ("nowhere", "tiny_sd3"): "neither a folder here nor OWNER/NAME",
+        (str(tmp_path / "lora.safetensors"), "tiny_sd3"): "it is a file; name the folder",
+        (str(tmp_path / "empty"), "tiny_sd3"): "it is empty; name the adapter's folder",
+        (str(tmp_path / "other"), "tiny_sd3"): "but model.bin; name the adapter's folder",
+        ("their/lora", "tiny_sd"): "there is no --backbone 'tiny_sd'; did you mean tiny_sd3 or tiny_flux?",
+    }
+    for (source, backbone), words in asked.items():
+        assert call(tmp_path, source=source, backbone=backbone) in (1, 2)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and words in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_kl_to_the_base_is_that_of_the_run_it_was_trained_in(runs: Path) -> None:
+    found = (read(runs, row).metrics().set_index("update")["kl/base"].dropna() for row in ("mine", "sd3_guard_text"))
+    ours, theirs = found
+    assert ours[0] == 0 and ours[1] == theirs[2] > 0
+    assert read(runs, "mine").info["adapter"]["sampled_as"] == "flow_grpo"

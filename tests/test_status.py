@@ -65,7 +65,7 @@ def test_every_state_is_told_apart(tmp_path: Path, living: set[Path]) -> None:
     make(tmp_path, "sd3_temp_text", "finished", update=60)
     (tmp_path / "sd3_flow_geneval/seed0").mkdir(parents=True)  # a job that waits has a log and nothing else
     found = {run.row: run for run in status.survey(tmp_path, SUITES["table1"], [], others=True)}
-    assert {row: run.state for row, run in found.items() if run.state != "waiting"} == {
+    assert {row: run.state for row, run in found.items() if run.state != "not begun"} == {
         "sd3_base": "running", "sd3_flow_text": "stopped", "sd3_guard_text": "preempted",
         "flux_dance_text": "failed", "flux_guard_text": "running", "sd3_temp_text": "finished",
     }  # fmt: skip
@@ -129,9 +129,9 @@ def test_lines_stay_within_a_hundred_characters_and_an_error_on_one(tmp_path: Pa
     assert "gpu-node-0123…" in lines[2] and len(lines) == 5
 
 
-def test_a_script_gets_one_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_script_gets_the_state_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, "sd3_flow_text", "finished", update=60)
-    for seed, word in (("0", "finished"), ("1", "waiting")):
+    for seed, word in (("0", "finished"), ("1", "not begun")):
         status.main([str(tmp_path), "--row", "sd3_flow_text", "--seed", seed, "--state"])
         assert capsys.readouterr().out == f"{word}\n"
     with pytest.raises(SystemExit, match="no row is called 'x; touch pwned'"):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bench_runs import overrides
+from fake_ledger import write_run
 
 from bench import cells, ledger, repeats, study, suite, train
 from bench.experiments import TABLE1, TABLE2
@@ -146,8 +147,33 @@ def test_the_page_tells_with_what_the_cells_were_made_and_what_was_tried(made: P
     page = study.study_page.write(out / "cells", out).read_text()
     (out / study.study_page.TRIED).unlink()
     cell = ledger.read(out / "cells" / "sd3_flow_text" / "seed0")
-    for words in (f"torch {cell.info['versions']['torch']}", cells.cpu(), "Rates 1e-3", "| sd3_flow_text | FlowGRPO |"):
+    for words in (f"torch {cell.info['versions']['torch']}", cells.cpu(), "Rates 1e-3", "| tiny SD3 | FlowGRPO |"):
         assert words in page
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ((0,), "2 cells: 2 rows with seed 0. **One seed says nothing of another training run.**"),
+        ((0, 1), "4 cells: 2 rows with seeds 0, 1."),
+        ((0, 1, 2), "6 cells: 2 rows with seeds 0, 1, 2."),
+    ],
+)
+def test_the_page_is_right_for_one_two_and_three_seeds(tmp_path: Path, seeds: tuple[int, ...], words: str) -> None:
+    kept = tmp_path / "cells"
+    for seed in seeds:
+        for row in ("sd3_base", "sd3_flow_text"):
+            made = {"versions": {"torch": "2.0" if seed else "1.0"}, "git_commit": f"c0ffee{min(seed, 1)}"}
+            cells.pack(ledger.read(write_run(tmp_path / "runs", row, seed, **made)), kept)
+    page = study.study_page.write(kept, tmp_path).read_text()
+    assert words in page
+    cpu, later = cells.cpu(), ", ".join(map(str, seeds[1:]))
+    assert f"| 2 | 0 | c0ffee0 | {cpu} | torch 1.0 |" in page
+    assert (f"| {2 * len(seeds) - 2} | {later} | c0ffee1 | {cpu} | torch 2.0 |" in page) == (len(seeds) > 1)
+    assert "| sd3_base | tiny SD3 | none: the base model | — |" in page and "SD3.5-M" not in page
+    shutil.rmtree(kept / "sd3_flow_text" / f"seed{seeds[-1]}")
+    lacking = study.study_page.write(kept, tmp_path).read_text()
+    assert ("lacking: sd3_flow_text seed" in lacking) == (len(seeds) > 1)
 
 
 class FakeJob:

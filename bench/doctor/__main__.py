@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def load() -> Finding:
     """Whether what a run imports can be imported."""
-    import bench.train  # noqa: F401
+    import bench.running  # noqa: F401
 
     return ok("what a run imports can be imported")
 

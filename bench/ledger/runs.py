@@ -182,7 +182,7 @@ def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[st
     """
     skip = dict.fromkeys(METRIC_FILES, 0) | dict(seen or {})
     for file, of_line in {"metrics.jsonl": _measured, "diagnostics.jsonl": _diagnosed}.items():
-        for number, row in enumerate(read_lines(run.path / file)[skip[file] :], start=skip[file] + 1):
+        for number, row in enumerate(_lines(run, file, skip), start=skip[file] + 1):
             try:
                 yield from of_line(row)
             except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
@@ -190,6 +190,13 @@ def points(run: Run, seen: Mapping[str, int] | None = None) -> Iterator[tuple[st
                     f"{run.path / file}, line {number} is damaged ({error!r}); delete it or run the row again"
                 ) from error
     yield from _scaled(run, skip["metrics.jsonl"])
+
+
+def _lines(run: Run, file: str, skip: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The lines of a file that are not left out; a cell, which never grows, has its diagnostics in another form."""
+    if file == "diagnostics.jsonl" and cells.is_cell(run.path):
+        return [] if skip["metrics.jsonl"] else cells.lines(run.path)
+    return read_lines(run.path / file)[skip[file] :]
 
 
 def _scaled(run: Run, seen: int) -> Iterator[tuple[str, float | None, int]]:

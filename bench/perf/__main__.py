@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import HydraException
 from tabulate import tabulate
 
 from bench import costs
@@ -39,7 +38,6 @@ class NoRoomError(RuntimeError):
 
 
 KNOWN_ERRORS = (
-    HydraException,
     ConfigError,
     RowError,
     PromptError,

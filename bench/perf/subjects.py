@@ -76,7 +76,7 @@ def settings_of(row: str, scale: str, batch: int | None, overrides: Sequence[str
         batch: members of the group and of each micro-batch; None: the micro-batch of the scale.
 
     Raises:
-        HydraException, ConfigError: an override names what is not.
+        ConfigError: an override names what is not.
     """
     size = batch or configure(row, [f"scale={scale}"]).sampling.micro_batch
     sizes = [f"{key}={size}" for key in ("sampling.group_size", "sampling.micro_batch", "optim.micro_batch")]
