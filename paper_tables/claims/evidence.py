@@ -31,7 +31,7 @@ class Evidence:
 
     def __init__(self, study: Study, others: Sequence[Study] = ()) -> None:
         self.study, self.others = study, tuple(others)
-        self._read: dict[str, pd.DataFrame] = {}
+        self._read: dict[tuple[str, int | None], pd.DataFrame] = {}
 
     def runs(self, *rows: str) -> tuple[ledger.Run, ...]:
         """The finished runs of `rows`."""
@@ -65,11 +65,18 @@ class Evidence:
 
     def updates(self, row: str, inner: int | None = 1) -> pd.DataFrame:
         """The diagnostics of `row`: (update, trained step) of the off-policy half, or of both; see `_derived`."""
-        if row not in self._read:
-            frames = [_derived(found, run) for run in self.runs(row) if len(found := diagnostics([run]))]
-            self._read[row] = pd.concat(frames, ignore_index=True) if frames else diagnostics([])
-        frame = self._read[row]
-        return frame if inner is None else frame[frame["inner"] == inner]
+        if (row, inner) not in self._read:
+            self._read[row, inner] = self._whole(row) if inner is None else self._half(row, inner)
+        return self._read[row, inner]
+
+    def _whole(self, row: str) -> pd.DataFrame:
+        read = [(run, diagnostics([run], histograms=False)) for run in self.runs(row)]
+        frames = [_derived(frame, run) for run, frame in read if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else diagnostics([])
+
+    def _half(self, row: str, inner: int) -> pd.DataFrame:
+        frame = self.updates(row, inner=None)
+        return frame[frame["inner"] == inner]
 
     def make(self, rows: Iterable[str], more: str = "") -> str:
         """The command that trains `rows`, with `more` options."""
@@ -141,7 +148,8 @@ def sums(frame: pd.DataFrame, *columns: str) -> Array:
     Returns:
         (1 + RESAMPLES, columns, steps); the first is of the updates as they were.
     """
-    wide = frame.pivot_table(list(columns), ["run_id", "update"], "step", sort=True, aggfunc="sum").fillna(0)
+    keys = ["run_id", "update", "step"]
+    wide = frame[[*keys, *columns]].groupby(keys).sum().unstack("step", fill_value=0)
     values = np.stack([wide[column].to_numpy(dtype=np.float64) for column in columns], axis=1)
     _, size = np.unique(wide.index.get_level_values("run_id"), return_counts=True)
     return np.asarray(np.tensordot(_weights(tuple(int(n) for n in size)), values, axes=1))
