@@ -174,15 +174,18 @@ def cpu() -> str:
     return next(named, "") or platform.processor() or platform.machine()
 
 
-def diagnostics(folder: Path) -> pd.DataFrame:
-    """As `Run.diagnostics`; the histograms of an (inner, step) all stand on its first line.
+def diagnostics(folder: Path, histograms: bool = True) -> pd.DataFrame:
+    """As `Run.diagnostics`; the histograms of an (inner, step) all stand on its first line, where they are asked for.
 
     Raises:
         LedgerError: a file is not what was written.
     """
     if not (folder / DIAGNOSTICS).exists():
         return pd.DataFrame()
-    frame, counts = _read(folder, DIAGNOSTICS), _read(folder, HISTOGRAMS)
+    frame = _read(folder, DIAGNOSTICS)
+    if not histograms:
+        return frame
+    counts = _read(folder, HISTOGRAMS)
     first = ~frame.duplicated(["inner", "step"])
     for sign in SIGNS:
         part = counts[counts["sign"] == sign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a study is itself alone, so that what is read of it can be remembered
 class Study:
     """The runs of one folder.
 
@@ -107,6 +107,11 @@ def curves(study: Study) -> pd.DataFrame:
     the base model of the same backbone and seed), gold/average, and unjudged, the keys that `bench.judge` is to fill.
     NaN where a score or the base is missing.
     """
+    return _curves(study).copy()
+
+
+@lru_cache(maxsize=2)
+def _curves(study: Study) -> pd.DataFrame:
     frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
     keys = [f"gold/{gold}" for gold in study.golds]
     is_base = frame["row"].map(lambda name: name in ROWS and not ROWS[name].recipe)
@@ -125,14 +130,14 @@ def seed_mean(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     return mean.assign(seeds=groups["seed"].nunique()).reset_index()
 
 
-def diagnostics(runs: Iterable[ledger.Run]) -> pd.DataFrame:
+def diagnostics(runs: Iterable[ledger.Run], histograms: bool = True) -> pd.DataFrame:
     """Diagnostics of `runs`: a line per run, update and step, with run_id, row, method, seed and clip.
 
     `inner` is 0 for a rollout's first, on-policy update and 1 for every later one. Runs without any add nothing.
     """
     frames: list[pd.DataFrame] = []
     for run in runs:
-        frame: pd.DataFrame = _attempt(run.diagnostics, run.path / "diagnostics.jsonl")
+        frame: pd.DataFrame = _attempt(partial(run.diagnostics, histograms), run.path / "diagnostics.jsonl")
         if len(frame):
             inner = frame["inner"].clip(upper=1)
             frames.append(frame.assign(**_identity(run), inner=inner, clip=run.info["recipe"]["clip"]))

@@ -64,16 +64,16 @@ class Run:
         rows = read_lines(self.path / "metrics.jsonl")
         return pd.DataFrame(rows, columns=None if rows else ["update", "epoch"])
 
-    def diagnostics(self) -> pd.DataFrame:
+    def diagnostics(self, histograms: bool = True) -> pd.DataFrame:
         """A row per (update, trained step): every list of a line is spread over the steps.
 
-        In a cell the histograms of all updates are one, on the first row of their step.
+        In a cell the histograms of all updates are one, on the first row of their step; they are read where asked for.
 
         Raises:
             LedgerError: a line is damaged, or a cell's file is not what was written.
         """
         if cells.is_cell(self.path):
-            return cells.diagnostics(self.path)
+            return cells.diagnostics(self.path, histograms)
         rows = []
         for line in read_lines(self.path / "diagnostics.jsonl"):
             lists = {k: v for k, v in line.items() if isinstance(v, list)}

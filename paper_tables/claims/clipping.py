@@ -35,7 +35,7 @@ def _never(evidence: Evidence, row: str) -> Part:
     """The step with the highest share; the interval holds for all steps together."""
     shares = _share(sums(evidence.updates(row), "clip_high_positive", "count_positive"))
     worst = int(shares[0].argmax())
-    found = over_updates(shares[:, worst], evidence.seeds(row), of=shares.shape[1])
+    found = over_updates(shares[:, worst], evidence.updates(row), of=shares.shape[1])
     band = Band(0.0, NEVER, "the paper's figure has 0.7 % at most")
     return inside(f"{row}, advantage > 0 above 1 + clip, step {worst}", found, band, evidence.ids(row))
 
@@ -48,7 +48,7 @@ def _both(evidence: Evidence, row: str) -> Part:
     less = int(sides[:, 0].argmin())
     name = f"{row}, {('advantage > 0 above 1 + clip', 'advantage < 0 below 1 - clip')[less]}, all steps"
     band = Band(NEVER, math.inf, "more than what counts as never")
-    return inside(name, over_updates(sides[less], evidence.seeds(row)), band, evidence.ids(row))
+    return inside(name, over_updates(sides[less], evidence.updates(row)), band, evidence.ids(row))
 
 
 def _share(counts: Array) -> Array:
@@ -105,7 +105,8 @@ def _imbalances(evidence: Evidence, pair: Pair) -> Part:
     base, guard = (each.max(-1) / each.min(-1) for each in draws)
     effect = Effect(PAPER_IMBALANCES, "the paper has")
     name = f"{rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}"
-    return larger(name, over_updates(base / guard, evidence.seeds(*rows)), effect, ids, none=1.0)
+    found = over_updates(base / guard, *(evidence.updates(row, inner=None) for row in rows))
+    return larger(name, found, effect, ids, none=1.0)
 
 
 def norms(evidence: Evidence, row: str) -> Array:

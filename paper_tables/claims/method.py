@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from bench.experiments import PAIRS, Pair
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
@@ -50,9 +51,10 @@ def _bias_shares(evidence: Evidence, log_ratio: str, band: Band) -> tuple[Part, 
     if not rows:
         return (missing(name, f"no finished run with {log_ratio}: {evidence.make(['sd3_flow_text'])}"),)
     each = {row: sums(evidence.updates(row), "plain", "kl").sum(-1) for row in rows}
-    together = over_updates(_quotient(np.sum(list(each.values()), axis=0)), evidence.seeds(*rows))
+    every = pd.concat([evidence.updates(row) for row in rows])
+    together = over_updates(_quotient(np.sum(list(each.values()), axis=0)), every)
     singles = [
-        beside(inside(row, over_updates(_quotient(draws), evidence.seeds(row)), band, evidence.ids(row)), "alone")
+        beside(inside(row, over_updates(_quotient(draws), evidence.updates(row)), band, evidence.ids(row)), "alone")
         for row, draws in each.items()
     ]
     return (inside(name, together, band, evidence.ids(*rows)), *singles)
@@ -78,12 +80,12 @@ def mean_ratio_is_below_one(evidence: Evidence) -> tuple[Part, ...]:
 def _deficits(evidence: Evidence, row: str) -> tuple[Part, ...]:
     n, excess, kl = np.moveaxis(sums(evidence.updates(row), "n", "excess", "kl"), 1, 0)
     deficit, predicted = -excess / n, (-kl / n)[0]
-    ids, count = evidence.ids(row), evidence.seeds(row)
+    ids, frame = evidence.ids(row), evidence.updates(row)
     last = larger(
-        f"{row}, 1 - mean ratio at the least noisy step", over_updates(deficit[:, -1], count),
+        f"{row}, 1 - mean ratio at the least noisy step", over_updates(deficit[:, -1], frame),
         Effect(predicted[-1], "equation 7 has it at"), ids,
     )  # fmt: skip
-    beyond = over_updates(deficit[:, -1] - deficit[:, :-1].max(-1), count)
+    beyond = over_updates(deficit[:, -1] - deficit[:, :-1].max(-1), frame)
     effect = Effect(predicted[-1] - predicted[:-1].max(), "equation 7 has it at")
     return (last, larger(f"{row}, by how much that is most", beyond, effect, ids), *_with_a_sum(evidence, row))
 
@@ -97,7 +99,7 @@ def _with_a_sum(evidence: Evidence, row: str) -> list[Part]:
     if last["sum_ratio_mean"].isna().any():
         return [Part(name, "", reason="beyond the range of a float", runs=evidence.ids(row))]
     draws = sums(last.assign(summed=last["n"] * last["sum_ratio_mean"]), "summed", "n")
-    found = over_updates(_quotient(draws[..., -1]), evidence.seeds(row))
+    found = over_updates(_quotient(draws[..., -1]), last)
     return [Part(name, "", found.value, found, "1 whatever the policies are", evidence.ids(row))]
 
 
@@ -112,7 +114,7 @@ def spread_is_equal_over_steps(evidence: Evidence) -> tuple[Part, ...]:
 
     def of_pair(pair: Pair) -> tuple[Part, ...]:
         row = pair.guard.name
-        return (inside(row, over_updates(_spread(evidence, row), evidence.seeds(row)), band, evidence.ids(row)),)
+        return (inside(row, over_updates(_spread(evidence, row), evidence.updates(row)), band, evidence.ids(row)),)
 
     return of_pairs(evidence, of_pair)
 
@@ -128,7 +130,7 @@ def spread_is_reduced(evidence: Evidence) -> tuple[Part, ...]:
         base, guard = (_spread(evidence, row.name) for row in (pair.base, pair.guard))
         effect = Effect(PAPER_SPREAD, "the paper has")
         rows = (pair.base.name, pair.guard.name)
-        found = over_updates(base / guard, evidence.seeds(*rows))
+        found = over_updates(base / guard, *map(evidence.updates, rows))
         return (
             larger(
                 f"{rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}", found, effect, evidence.ids(*rows), none=1.0

@@ -236,5 +236,5 @@ def released_bias_gives_the_same(evidence: Evidence) -> tuple[Part, ...]:
         return (*scores, evidence.nothing(name, *rows, what="diagnostics"))
     released, corrected = (norms(evidence, row).sum(-1) for row in rows)
     band = Band(1 / 1.25, 1.25, "a quarter each way is our choice")
-    found = over_updates(released / corrected, evidence.seeds(*rows))
+    found = over_updates(released / corrected, *(evidence.updates(row, inner=None) for row in rows))
     return (*scores, inside(name, found, band, evidence.ids(*rows)))

@@ -32,7 +32,8 @@ RULES = (
     "studies.",
     f"A claim about scores needs {SEEDS_NEEDED} seeds: with fewer its interval and number are shown, and it is "
     "underpowered. A claim about the method itself is read from every optimiser update, its interval is over updates "
-    "of these runs, drawn in blocks of ten at most as neighbours are alike, not over seeds.",
+    "of these runs, not over seeds; they are drawn in blocks of ten at most, as neighbours are alike, and the interval "
+    "is as much wider as the t distribution of so few blocks is.",
     "Intervals hold 95 %; those of steps that are searched for the worst one hold 95 % for all steps together.",
 )
 
@@ -121,8 +122,6 @@ def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *,
         words += f"; all of the interval is below {none:g}"
     elif verdict == REFUTED:
         words += f"; up to {found.high:.3g} remains possible, {SMALLER}"
-    if math.isnan(found.low):
-        words += "; no interval could be had"
     slack = (found.low - none) / (abs(effect.size - none) or 1)
     return _of_enough_seeds(name, verdict, found, words, runs, slack)
 
@@ -167,6 +166,8 @@ def _of_enough_seeds(name: str, verdict: str, found: Interval, words: str, runs:
         few = "one seed: the interval is over prompts alone" if found.seeds == 1 else f"{found.seeds} seeds"
         words = f"{few}, wanted {SEEDS_NEEDED} (the interval alone: {verdict}); {words}"
         verdict = UNDERPOWERED
+    if math.isnan(found.low):
+        words += "; no interval could be had"
     words += f"; {found.note}" if found.note else ""
     return Part(name, verdict, found.value, found, words, runs, slack=math.inf if math.isnan(slack) else slack)
 

@@ -21,8 +21,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import scipy  # scipy.stats, as long to import as pandas, is imported where it is used
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from paper_tables.statistics.panel import Floats, Judged, Panel, judged_by
 
@@ -104,7 +104,7 @@ def mean(values: Floats) -> Floats:
 
 def interquartile_mean(values: Floats) -> Floats:
     """(R, S) to (R,): the mean of the middle half of the seeds (rliable, Agarwal et al. 2021); the mean below four."""
-    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
+    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=-1))
 
 
 def interval(statistic: Statistic, *panels: Panel, across_seeds: AcrossSeeds = mean) -> Interval:
@@ -219,8 +219,8 @@ def _stretched(point: float, drawn: Floats, spread: Spread) -> tuple[float, floa
     deviation = float(drawn.std())
     if deviation <= ROUNDING * abs(point):
         return point, point
-    wanted = special.stdtrit(spread.freedom, (1 + LEVEL) / 2) * spread.total**0.5
-    factor = wanted / (special.ndtri((1 + LEVEL) / 2) * deviation)
+    wanted = scipy.special.stdtrit(spread.freedom, (1 + LEVEL) / 2) * spread.total**0.5
+    factor = wanted / (scipy.special.ndtri((1 + LEVEL) / 2) * deviation)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(point + factor * (low - point)), float(point + factor * (high - point))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from paper_tables.statistics.bootstrap import LEVEL, estimates, interval, mean, seed_draws, spread_of
 from paper_tables.statistics.panel import Floats, Panel
@@ -88,7 +88,7 @@ def crossed_t(panel: Panel) -> tuple[float, float]:
     """The symmetric t interval of two crossed random factors."""
     value, drawn = estimates(first, panel)
     spread = spread_of(value, drawn, mean, len(panel.prompts), len(panel.prompts) - 1)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, spread.freedom)) * spread.total**0.5
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, spread.freedom)) * spread.total**0.5
     return float(value.mean()) - half, float(value.mean()) + half
 
 

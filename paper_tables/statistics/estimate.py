@@ -14,7 +14,7 @@ from paper_tables.average import average
 from paper_tables.comparable import trained as trained_here
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import AcrossSeeds, Interval, interval, intervals, mean, strata
-from paper_tables.statistics.panel import Column, Floats, Panel, Same, cube, judged_by
+from paper_tables.statistics.panel import Column, Floats, Panel, cube, judged_by
 
 AVERAGE = "gold/average"
 PROXY = "proxy"
@@ -178,17 +178,12 @@ def scorers(study: Study, row: str, key: str) -> tuple[str, ...]:
     return (name,)
 
 
+@lru_cache(maxsize=2048)
 def updates(study: Study, row: str, key: str = AVERAGE) -> tuple[int, ...]:
     """The updates up to the row's end at which every seed that has the measure at the end has it; ascending.
 
     Where no seed has it at the end, those at which every seed that was judged at all has it.
     """
-    return _updates(Same(study), row, key)
-
-
-@lru_cache(maxsize=2048)
-def _updates(same: Same, row: str, key: str) -> tuple[int, ...]:
-    study: Study = same.thing
     names, whole = scorers(study, row, key), cube(study, row)
     end = ends(study, row)
     if not names or end is None:

@@ -85,12 +85,12 @@ def scores(study: Study) -> pd.DataFrame:
     Raises:
         StudyError: a file of scores is damaged.
     """
-    return _judged(Same(study))
+    return _judged(study)
 
 
 def missing(study: Study) -> pd.DataFrame:
     """How many scores could not be had and were dropped: row, seed, update, scorer, missing; a line where there are."""
-    found = _all(Same(study))
+    found = _all(study)
     lost = found[found["score"].isna()]
     return lost.groupby(["row", "seed", "update", "scorer"], observed=True).size().reset_index(name="missing")
 
@@ -118,18 +118,17 @@ def judged_by(panel: Panel) -> Judged:
 
 def cube(study: Study, row: str) -> Panel:
     """Every score of a row; no seeds where it has none."""
-    return _cube(Same(_judged(Same(study))), row)
+    return _cube(Same(_judged(study)), row)
 
 
 @lru_cache(maxsize=4)
-def _judged(study: Same) -> pd.DataFrame:
+def _judged(study: Study) -> pd.DataFrame:
     found = _all(study)
     return found[found["score"].notna()]
 
 
 @lru_cache(maxsize=4)
-def _all(same: Same) -> pd.DataFrame:
-    study: Study = same.thing
+def _all(study: Study) -> pd.DataFrame:
     parts = [found for run in study.runs if len(found := _of(run))]
     if not parts:
         return pd.DataFrame(columns=list(LINE)).astype({"score": float})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from paper_tables.frame import Study
 from paper_tables.statistics.estimate import AVERAGE, Ask, aligned, ends
@@ -128,8 +128,8 @@ def _resolves(variance: float, freedom: float, effect: float) -> bool:
     """Whether a t test finds the effect with the power that is asked for."""
     if variance == 0:
         return True
-    critical = stats.t.ppf(1 - SIZE / 2, freedom)
-    return bool(stats.nct.sf(critical, freedom, abs(effect) / variance**0.5) >= POWER)
+    critical = scipy.stats.t.ppf(1 - SIZE / 2, freedom)
+    return bool(scipy.stats.nct.sf(critical, freedom, abs(effect) / variance**0.5) >= POWER)
 
 
 def _least(enough: Callable[[int], bool]) -> int | None:
