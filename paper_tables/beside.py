@@ -9,6 +9,7 @@ import pandas as pd
 from bench.experiments import TABLE1, Row
 from paper_tables import published
 from paper_tables.frame import Study
+from paper_tables.once import once
 from paper_tables.table import EMPTY, MARK, OVER, Cell, Table, number, text
 from paper_tables.table1 import COLUMNS, Column, in_columns, measured, own_proxy
 
@@ -21,6 +22,7 @@ OTHER_STEP = "No difference is formed where the measured step is not the printed
 KINDS = {"proxy": "proxies", "gold": "gold scores"}
 
 
+@once
 def tables(study: Study) -> tuple[Table, ...]:
     """Ours and the printed table, one below the other; at the paper's scale side by side, proxies and golds apart."""
     ours, theirs = measured(study), printed()
@@ -36,7 +38,7 @@ def printed() -> Table:
     for row in TABLE1.values():
         step = number(row.paper_updates, 0) if row.recipe else EMPTY
         cells = (_printed_cell(row, column, frame, (row.name, column.printed) in marked) for column in COLUMNS["paper"])
-        lines.append((text(row.method), step, *cells))
+        lines.append((text(", ".join(filter(None, (row.method, row.task)))), step, *cells))
     return in_columns("Table 1, paper scale, as printed", TABLE1, COLUMNS["paper"], lines, _printed_notes())
 
 

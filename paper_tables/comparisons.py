@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.experiments import BASE, PAIRS, Pair, Row
 from paper_tables.frame import Study
+from paper_tables.once import once
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.outcomes import difference, wins
 from paper_tables.table import EMPTY, Cell, Table, mark_intervals, number, text, with_ends
@@ -19,6 +20,7 @@ PAIRED = (
 )
 
 
+@once
 def wins_table(study: Study) -> Table | None:
     """How often every row beats its base model, gold score by gold score and in all at once; None without scores."""
     golds = [column for column in COLUMNS[study.scale] if column.key in {f"gold/{gold}" for gold in study.golds}]
@@ -38,6 +40,7 @@ def wins_table(study: Study) -> Table | None:
     return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
 
 
+@once
 def differences(study: Study) -> Table | None:
     """GRPO-Guard less its base method, pair by pair, in Table 1's columns; None without a pair that has scores."""
     columns, keys, rows, told = COLUMNS[study.scale], [], [], []

@@ -17,6 +17,7 @@ from bench.protocols import PROTOCOLS
 from paper_tables.average import average, relative
 from paper_tables.comparable import StudyError as StudyError
 from paper_tables.comparable import check_settings, check_starts, check_weights, common, label
+from paper_tables.once import once
 
 # Figure 2 of the paper shows FlowGRPO on SD3.5-M; the others stand in where that pair has not been run.
 PAIR_ORDER = (
@@ -99,6 +100,7 @@ def find_pair(study: Study) -> Pair | None:
     return None
 
 
+@once
 def curves(study: Study) -> pd.DataFrame:
     """One line per run and evaluation.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from bench import ledger
 from bench.record import LedgerError
 from paper_tables.frame import Study, StudyError
+from paper_tables.once import Same as Same
 
 Floats = NDArray[np.float64]
 Judged = NDArray[np.bool_]
@@ -62,19 +62,6 @@ class Panel:
     def masked(self, keep: NDArray[np.bool_]) -> Panel:
         """The panel with NaN for the prompts that are not kept; `keep` is (P,)."""
         return replace(self, values=np.where(keep[:, None], self.values, np.nan))
-
-
-class Same:
-    """A key that is equal to itself alone, so that what cannot be hashed can be remembered."""
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.thing is other.thing
 
 
 def scores(study: Study) -> pd.DataFrame:
