@@ -9,9 +9,10 @@ import pandas as pd
 from PIL import Image
 
 from bench import ledger
-from bench.experiments import judge_names
+from bench.experiments import PROXIES
 from paper_tables.frame import Study
 from paper_tables.report.provenance import anchor
+from paper_tables.statistics.panel import scores
 
 # A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
 SIDE = 128
@@ -26,11 +27,11 @@ def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
         scores[prompt][update], a scorer's name to the score of that picture, or of its prompt's set of pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = (_strip(run, folder) for run in study.runs)
+    found = (_strip(study, run, folder) for run in study.runs)
     return [strip for strip in found if strip]
 
 
-def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
+def _strip(study: Study, run: ledger.Run, folder: Path) -> dict[str, Any] | None:
     pictures = run.pictures()
     if not pictures:
         return None
@@ -44,7 +45,7 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
         sheet.paste(picture.image.convert("RGB").resize((side, side)), place)
     info = run.info
     name = f"{info['row']}-seed{info['seed']}.png"
-    sheet.save(folder / name, optimize=True)
+    sheet.save(folder / name)
     shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
     return identity | {
@@ -53,17 +54,16 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
         "side": side,
         "updates": updates,
         "prompts": shown,
-        "scores": _scores(run, rows, updates),
+        "scores": _scores(study, run, rows, updates),
     }
 
 
-def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
+def _scores(study: Study, run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
     """[prompt][update] the scores of each picture; of its prompt's set where a scorer judges that."""
-    frame = run.scores()
-    frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
-    judges = judge_names(run.info["scale"])
-    frame = frame[frame["scorer"].isin(judges) & (frame["seed"].isna() | (frame["seed"] == MEMBER))]
-    found = {key: _by_scorer(part, judges) for key, part in frame.groupby(["prompt_id", "update"])}
+    frame, judges = scores(study), [*PROXIES, *study.golds]
+    frame = frame[(frame["row"] == run.info["row"]) & (frame["seed"] == run.info["seed"]) & (frame["member"] == MEMBER)]
+    frame = frame[frame["prompt"].isin(prompts) & frame["scorer"].isin(judges)]
+    found = {key: _by_scorer(part, judges) for key, part in frame.groupby(["prompt", "update"], observed=True)}
     return [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
 
 
