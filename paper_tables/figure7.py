@@ -12,7 +12,7 @@ from bench.experiments import TABLE2, Row
 from paper_tables.bands import over
 from paper_tables.style import COLOURS, GREY, canvas, label_ends, styled
 
-BAND, FEW = 0.15, 2  # our choice: more bands than these on each other are drawn paler, so that lines are seen
+BAND, FEW = 0.15, 4  # our choice: more bands than these on each other are drawn paler, so that lines are seen
 
 
 @styled
@@ -52,7 +52,8 @@ def draw(
         colour, band = COLOURS[row.method], [f"{column}{end}" for end in ("_low", "_high")]
         axes.plot(part["update"], part[column], color=colour, lw=width)
         if band[0] in part:
-            axes.fill_between(part["update"], *(part[end] for end in band), color=colour, alpha=min(1, FEW / len(rows)) * BAND, lw=0)
+            low, high = (part[end] for end in band)
+            axes.fill_between(part["update"], low, high, color=colour, alpha=BAND * min(1, FEW / len(rows)), lw=0)
         if len(part):
             names.append((part["update"].iloc[-1], part[column].iloc[-1], row.method, colour))
     if column != "proxy":
