@@ -38,8 +38,8 @@ def figure1(curves: pd.DataFrame, pair: Pair | None) -> Figure:
     for axes, (column, title) in zip(lower.subplots(1, 2, squeeze=False).flat, columns, strict=True):
         draw(axes, curves, rows, column, title + where, labels=True)
         axes.set_xlabel("optimizer updates")
-    if pair:
-        lower.supxlabel(over(curves[curves["row"].isin([row.name for row in rows])]), fontsize=6.5, color=GREY)
+    if words := over(curves[curves["row"].isin([row.name for row in rows])]):
+        lower.supxlabel(words, fontsize=6.5, color=GREY)
     return figure
 
 

@@ -30,7 +30,8 @@ def figure7(curves: pd.DataFrame, golds: tuple[str, ...]) -> Figure:
     for axes, (column, title) in zip(upper.subplots(1, 2, squeeze=False).flat, main, strict=True):
         draw(axes, curves, TABLE2.values(), column, title, labels=True)
         axes.set_xlabel("optimizer updates")
-    upper.supxlabel(over(curves), fontsize=6.5, color=GREY)
+    if words := over(curves):
+        upper.supxlabel(words, fontsize=6.5, color=GREY)
     small = lower.subplots(1, len(golds), sharey=True, squeeze=False)
     for axes, gold in zip(small.flat, golds, strict=True):
         draw(axes, curves, TABLE2.values(), f"relative/{gold}", f"{gold} / base", width=0.9)
