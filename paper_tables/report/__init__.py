@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import redirect_stdout
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -52,7 +52,10 @@ def write(study: Study, out: Path, pool: Executor | None = None) -> None:
 def _write(study: Study, folder: Path, pool: Executor) -> None:
     behind = folder / "files"
     behind.mkdir()
-    made = [pool.submit(outputs.draw, study, behind), pool.submit(charts.write_library, folder / "vega.js")]
+    made: list[Future[Any]] = [
+        pool.submit(outputs.draw, study, behind),
+        pool.submit(charts.write_library, folder / "vega.js"),
+    ]
     with redirect_stdout(io.StringIO()):  # their numbers are on the page
         outputs.write_tables(study, behind)
         statistics.write(study, behind)
@@ -75,4 +78,5 @@ def _write(study: Study, folder: Path, pool: Executor) -> None:
 def _lines(found: pd.DataFrame, panel: dict[str, Any]) -> pd.DataFrame:
     """A panel's points, of all seeds together."""
     mine = (found["backbone"] == panel["backbone"]) & (found["task"] == panel["task"])
-    return found[mine & (found["seed"] == ALL)]
+    lines: pd.DataFrame = found[mine & (found["seed"] == ALL)]
+    return lines

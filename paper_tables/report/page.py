@@ -128,7 +128,8 @@ def in_turn(strip: dict[str, Any]) -> tuple[int, int]:
 def panels(findings: list[Finding], backbones: dict[str, str], found: pd.DataFrame) -> list[dict[str, Any]]:
     """A panel per backbone and task of trained rows of which there is a point, in their order."""
     made = []
-    for (backbone, task), points in found.groupby(["backbone", "task"], sort=False):
+    for where, points in found.groupby(["backbone", "task"], sort=False):
+        backbone, task = map(str, where)
         mine = [each for each in findings if (each.backbone, each.task) == (backbone, task)]
         if not mine:
             continue

@@ -30,7 +30,7 @@ def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     frame, judges = scores(study), [*PROXIES, *study.golds]
     frame = frame[(frame["member"] == MEMBER) & frame["scorer"].isin(judges)]
-    frame = frame.sort_values("scorer", key=lambda names: names.map(judges.index).astype(int), kind="stable")
+    frame = frame.sort_values("scorer", key=lambda names: names.astype(object).map(judges.index), kind="stable")
     shown = dict(list(frame.groupby(["row", "seed"], observed=True)))
     found = (_strip(run, folder, shown.get((run.info["row"], run.info["seed"]), frame[:0])) for run in study.runs)
     return [strip for strip in found if strip]
