@@ -188,8 +188,9 @@ def diagnostics(folder: Path, histograms: bool = True) -> pd.DataFrame:
     counts = _read(folder, HISTOGRAMS)
     first = ~frame.duplicated(["inner", "step"])
     for sign in SIGNS:
-        part = counts[counts["sign"] == sign]
-        pairs = {key: each[["bin", "count"]].values.tolist() for key, each in part.groupby(["inner", "step"])}
+        part, pairs = counts[counts["sign"] == sign], dict[tuple[int, int], list[list[int]]]()
+        for inner, step, *pair in part[["inner", "step", "bin", "count"]].to_numpy().tolist():
+            pairs.setdefault((inner, step), []).append(pair)
         at = zip(frame["inner"], frame["step"], first, strict=True)
         lists = [pairs.get((inner, step), []) if once else [] for inner, step, once in at]
         frame[f"histogram_{sign}"] = pd.Series(lists, index=frame.index, dtype=object)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from paper_tables.aside import Beside, aside, here
 from paper_tables.frame import StudyError, read
 
 # Imported when asked for: the page's charts and the figures take a second each to load.
@@ -24,9 +27,14 @@ WRITERS = {
     "report": ("paper_tables.report", "write"),
 }
 
+DRAWING = ("tables", "report")  # whose figures another process draws
 
-def main(argv: Sequence[str] | None = None) -> int:
+
+def main(argv: Sequence[str] | None = None, beside: Beside = here) -> int:
     """Write what was asked for, print its numbers, and last where things are.
+
+    Args:
+        beside: what draws meanwhile, `aside.aside` or `aside.here`.
 
     Returns:
         0, or 2 after one line on standard error where the runs cannot be tabulated or the files not written.
@@ -42,10 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.other and arguments.what != "claims":
         parser.error("--other is for the claims alone")
     try:
-        study = read(arguments.runs)
-        others = {"others": [read(root) for root in arguments.other]} if arguments.other else {}
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        _writer(arguments.what)(study, arguments.out, **others)
+        with beside("paper_tables.outputs") if arguments.what in DRAWING else nullcontext() as pool:
+            study = read(arguments.runs)
+            more: dict[str, Any] = {"pool": pool} if pool else {}
+            more |= {"others": [read(root) for root in arguments.other]} if arguments.other else {}
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            _writer(arguments.what)(study, arguments.out, **more)
     except StudyError as error:
         print(f"paper_tables: {error}", file=sys.stderr)
         return 2
@@ -65,4 +75,4 @@ def _writer(what: str) -> Callable[..., None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(beside=aside))

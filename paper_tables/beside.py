@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -21,6 +22,7 @@ OTHER_STEP = "No difference is formed where the measured step is not the printed
 KINDS = {"proxy": "proxies", "gold": "gold scores"}
 
 
+@lru_cache(maxsize=4)
 def tables(study: Study) -> tuple[Table, ...]:
     """Ours and the printed table, one below the other; at the paper's scale side by side, proxies and golds apart."""
     ours, theirs = measured(study), printed()
@@ -36,7 +38,7 @@ def printed() -> Table:
     for row in TABLE1.values():
         step = number(row.paper_updates, 0) if row.recipe else EMPTY
         cells = (_printed_cell(row, column, frame, (row.name, column.printed) in marked) for column in COLUMNS["paper"])
-        lines.append((text(row.method), step, *cells))
+        lines.append((text(", ".join(filter(None, (row.method, row.task)))), step, *cells))
     return in_columns("Table 1, paper scale, as printed", TABLE1, COLUMNS["paper"], lines, _printed_notes())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from bench.experiments import BASE, PAIRS, Pair, Row
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
@@ -19,6 +21,7 @@ PAIRED = (
 )
 
 
+@lru_cache(maxsize=4)
 def wins_table(study: Study) -> Table | None:
     """How often every row beats its base model, gold score by gold score and in all at once; None without scores."""
     golds = [column for column in COLUMNS[study.scale] if column.key in {f"gold/{gold}" for gold in study.golds}]
@@ -38,6 +41,7 @@ def wins_table(study: Study) -> Table | None:
     return Table(title, heads, tuple(keys), tuple(rows), notes=notes) if rows else None
 
 
+@lru_cache(maxsize=4)
 def differences(study: Study) -> Table | None:
     """GRPO-Guard less its base method, pair by pair, in Table 1's columns; None without a pair that has scores."""
     columns, keys, rows, told = COLUMNS[study.scale], [], [], []

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.experiments import TABLE1, Pair, Row
+from paper_tables.bands import over
 from paper_tables.figure7 import draw
 from paper_tables.style import COLOURS, GREY, canvas, styled
 
@@ -20,7 +21,7 @@ def figure1(curves: pd.DataFrame, pair: Pair | None) -> Figure:
     """Gold average against proxy over training, per backbone and task; both against updates for one pair.
 
     Args:
-        curves: as `frame.seed_mean` gives them.
+        curves: as `frame.seed_mean` gives them, perhaps with the columns of `bands.bands`.
         pair: the methods of the lower panels; None leaves them empty.
     """
     figure = canvas(5.6)
@@ -36,7 +37,9 @@ def figure1(curves: pd.DataFrame, pair: Pair | None) -> Figure:
     columns = (("proxy", "proxy"), ("gold/average", "gold average / base"))
     for axes, (column, title) in zip(lower.subplots(1, 2, squeeze=False).flat, columns, strict=True):
         draw(axes, curves, rows, column, title + where, labels=True)
-        axes.set_xlabel("optimiser updates")
+        axes.set_xlabel("optimizer updates")
+    if words := over(curves[curves["row"].isin([row.name for row in rows])]):
+        lower.supxlabel(words, fontsize=6.5, color=GREY)
     return figure
 
 

@@ -99,19 +99,15 @@ def find_pair(study: Study) -> Pair | None:
     return None
 
 
+@lru_cache(maxsize=4)
 def curves(study: Study) -> pd.DataFrame:
     """One line per run and evaluation.
 
     Columns: run_id, row, method, backbone, task, seed, updates, update, proxy (of the row's task; NaN for a
     base model), every proxy/* and gold/* metric with its _n, _missing and _definition, relative/* (gold / gold of
     the base model of the same backbone and seed), gold/average, and unjudged, the keys that `bench.judge` is to fill.
-    NaN where a score or the base is missing.
+    NaN where a score or the base is missing. It is made once: change a copy.
     """
-    return _curves(study).copy()
-
-
-@lru_cache(maxsize=2)
-def _curves(study: Study) -> pd.DataFrame:
     frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
     keys = [f"gold/{gold}" for gold in study.golds]
     is_base = frame["row"].map(lambda name: name in ROWS and not ROWS[name].recipe)

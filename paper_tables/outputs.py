@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from concurrent.futures import Executor
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +12,8 @@ from matplotlib.figure import Figure
 
 from bench.experiments import TABLE1, TABLE2, Pair
 from paper_tables import gradient, log_ratio
+from paper_tables.aside import Here
+from paper_tables.bands import bands
 from paper_tables.beside import printed, tables
 from paper_tables.comparisons import differences, wins_table
 from paper_tables.figure1 import figure1
@@ -23,23 +28,41 @@ from paper_tables.table1 import extra, measured
 FIGURES = ("figure1", "figure2", "figure3", "figure7")
 
 
-def write_all(study: Study, out: Path) -> None:
+def write_all(study: Study, out: Path, pool: Executor | None = None) -> None:
     """Write Table 1 and Figures 1, 2, 3 and 7 into `out`, print their numbers, and last the paths.
 
     A figure whose runs are not there is left out with a sentence, and its file of an earlier call is removed.
+
+    Args:
+        pool: what draws the figures meanwhile.
     """
     for name in (*FIGURES, "extra.", "differences.", "wins."):
         for old in out.glob(f"{name}*"):
             old.unlink()
+    drawn = (pool or Here()).submit(draw, study, out)
+    paths = write_tables(study, out)
+    words, figures = drawn.result()
+    print(words, end="")
+    print("\nTable and figures:")
+    for path in [*paths, *figures]:
+        print(f"  {path}")
+
+
+def write_tables(study: Study, out: Path) -> list[Path]:
+    """Write and print Table 1 and what stands beside it."""
     paths = write_table1(study, out)
     for stem, found in (("wins", wins_table(study)), ("differences", differences(study)), ("extra", extra(study))):
         paths += write_table(found, stem, out)
+    return paths
+
+
+def draw(study: Study, out: Path) -> tuple[str, list[Path]]:
+    """Write the figures and their data; what they show in words, and the files."""
     pair = find_pair(study)
-    drawn = write_curves(study, pair, out)
-    drawn += write_diagnostics(study, pair, out) if pair else _no_pair()
-    print("\nTable and figures:")
-    for path in [*paths, *sorted(drawn)]:
-        print(f"  {path}")
+    with redirect_stdout(io.StringIO()) as words:
+        paths = write_curves(study, pair, out)
+        paths += write_diagnostics(study, pair, out) if pair else _no_pair()
+    return words.getvalue(), sorted(paths)
 
 
 def write_table1(study: Study, out: Path) -> list[Path]:
@@ -74,6 +97,8 @@ def _write_files(files: dict[str, str], out: Path) -> list[Path]:
 def write_curves(study: Study, pair: Pair | None, out: Path) -> list[Path]:
     """Figures 1 and 7, as far as their rows have been run."""
     frame = seed_mean(curves(study), study)
+    near = [row.name for row in (*TABLE2.values(), *((pair.base, pair.guard) if pair else ()))]
+    frame = frame.merge(bands(study, near, frame), on=["row", "update"], how="left")
     paths: list[Path] = []
     trained = frame[frame["row"].isin([row.name for row in TABLE1.values() if row.recipe])]
     ablated = frame[frame["row"].isin([row.name for row in TABLE2.values()])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from paper_tables.statistics.outcomes import final
 from paper_tables.table import EMPTY, Cell, Over, Table, mark_intervals, number, text, with_ends
 
 LEGEND = (
-    "In bold: the proxy that the row was trained on. A cell is the mean over seeds. "
+    "After the method the proxy that it was trained on, which is in bold. A cell is the mean over seeds. "
     "Average: mean over the gold scores of score / score of the base model of the same backbone and seed."
 )
 RELEASED = (
@@ -70,11 +71,13 @@ COLUMNS = {
 }
 
 
+@lru_cache(maxsize=4)
 def measured(study: Study) -> Table:
     """Table 1 from the last evaluations of finished runs, a row at equal updates; a cell is the mean over seeds."""
     return _measured(study, TABLE1, f"Table 1, {_where(study)}, measured")
 
 
+@lru_cache(maxsize=4)
 def extra(study: Study) -> Table | None:
     """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has.
 
@@ -94,7 +97,7 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     lines = []
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
-        name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else row.method
+        name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else f"{row.method}, {row.task}"
         lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
     lines, marks = mark_intervals(lines)
     return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows, marks))
@@ -118,7 +121,7 @@ def in_columns(
 
 
 def _step(row: Row, runs: pd.DataFrame) -> Cell:
-    """Optimiser updates at the evaluation shown; the base model has none."""
+    """Optimizer updates at the evaluation shown; the base model has none."""
     return EMPTY if runs.empty or not row.recipe else number(int(runs["update"].max()), 0)
 
 

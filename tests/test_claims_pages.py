@@ -78,7 +78,7 @@ def test_the_page_carries_the_rules_by_which_it_judges(made: Path) -> None:
 
 def test_a_number_is_shown_with_three_digits_and_what_its_interval_is_over() -> None:
     found = Interval(0.98765, 0.87, 1.1, "updates", 0, 3)
-    assert number(found.value, found) == "0.988 [0.87, 1.1]" and over(found) == "updates, 3 seeds"
+    assert number(found.value, found) == "0.988 [0.870, 1.10]" and over(found) == "updates, 3 seeds"
     assert number(None, None) == "—" and over(None) == ""
     assert over(Interval(1, 0, 2, "prompts", 96, 1)) == "prompts, 1 seed, 96 prompts"
 

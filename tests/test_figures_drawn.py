@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from bench.experiments import ROWS, TABLE1, TABLE2, Pair
+from paper_tables.bands import KEYS
 from paper_tables.figure1 import figure1
 from paper_tables.figure2 import figure2
 from paper_tables.figure3 import figure3
@@ -74,6 +75,20 @@ def test_figure1_puts_gold_against_the_trained_proxy(study: Study) -> None:
     # proxy 0.5 + 0.25 sqrt(share), gold 1 - 0.1 share^2
     proxy, gold = 0.5 + 0.25 * np.sqrt([0, 0.5, 1]), [1, 0.975, 0.9]
     assert found == pytest.approx(np.column_stack([proxy, gold]))
+
+
+def test_a_band_is_of_the_change_since_the_base_model_and_the_figure_says_over_what(study: Study) -> None:
+    frame = seed_mean(curves(study), study)
+    ends = {f"{key}{end}": frame[key] + sign * 0.1 for key in KEYS for end, sign in (("_low", -1), ("_high", 1))}
+    figure = figure7(frame.assign(**ends), study.golds)
+    axes = titled(figure, "gold average")
+    assert len(axes.collections) == len(TABLE2) and not titled(figure, "correctness / base").collections
+    heights = np.array(axes.collections[0].get_paths()[0].vertices)[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.75 - 0.1, 1.1))
+    words = [text.get_text() for part in figure.subfigs for text in part.texts]
+    assert words[0] == "bands: 95 % intervals of the change since the base model, over prompts alone, of one seed"
+    pair = figure1(frame.assign(**ends), PAIR)
+    assert [len(titled(pair, title).collections) for title in ("proxy, sd3", "gold average / base, sd3")] == [2, 2]
 
 
 def test_curves_of_several_seeds_are_drawn_as_their_mean(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from bench.experiments import ROWS
 from paper_tables import report, statistics
+from paper_tables.claims.verdict import Effect, larger
 from paper_tables.frame import Study
-from paper_tables.report import answer, pictures, provenance
+from paper_tables.report import answer, page, pictures, provenance, standing
 from paper_tables.report.answer import Finding, lead, signed
 from paper_tables.report.inks import INKS, inks
 from paper_tables.report.points import ALL, points, records
@@ -77,13 +79,62 @@ def test_without_a_base_model_or_proxy_nothing_is_said() -> None:
     study = planted(sd3_flow_text=(0.2, -0.2))
     alone = Study("tiny", tuple(run for run in study.runs if run.info["task"]))
     (found,) = answer.findings(alone)
-    assert (found.gold, found.proxy, found.verdict) == (None, None, "unclear")
+    assert (found.gold, found.proxy, found.verdict) == (None, None, "cannot be told")
     assert "none of 1 trained row" in lead([found], {"sd3": "tiny SD3"})
+
+
+def test_a_base_model_that_is_not_there_is_named_with_what_makes_it_and_scores_stand_for_changes(
+    tmp_path: Path,
+) -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    names = {"sd3": "tiny SD3"}
+    assert standing.absent_bases(study, names) == []
+    alone = Study("tiny", tuple(run for run in study.runs if run.info["task"]))
+    (told,) = standing.absent_bases(alone, names)
+    assert told["commands"] == [f"python -m bench.train row=sd3_base seed={seed}" for seed in (0, 1)]
+    assert (told["panels"], told["some"]) == ("tiny SD3, text", False)
+    (found,) = answer.findings(alone)
+    at_the_end = {name: score.value for name, score in found.scores}
+    assert set(at_the_end) == {"text", "correctness", "cleanliness", "variety"}
+    assert at_the_end["text"] == pytest.approx(0.7, abs=0.02)
+    statistics.write(alone, tmp_path)
+    (panel,) = page.panels([found], names, points(alone, tmp_path / "curves.csv"))
+    assert panel["drawn"] == ["proxy"], "no empty chart of a gold average that does not exist"
+
+
+def test_where_seeds_differ_each_row_has_its_own(tmp_path: Path) -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2), sd3_guard_text=(0.2, 0.2))
+    names = {"sd3": "tiny SD3"}
+    assert standing.in_short(study) == "seeds 0, 1"
+    assert "over prompts and 2 seeds." in standing.trust(study, answer.findings(study), names)
+    unfinished = study.of([ROWS["sd3_guard_text"]])[1]
+    fewer = Study("tiny", tuple(run for run in study.runs if run is not unfinished))
+    said = standing.trust(fewer, answer.findings(fewer), names)
+    assert standing.in_short(fewer) == "seeds 0, 1 (1 to 2 a row)"
+    assert "seeds 0, 1, but seed 0 of GRPO-Guard on tiny SD3 text." in said
+    (lacking,) = standing.absent_bases(
+        Study("tiny", tuple(run for run in study.runs if run.info["seed"] or run.info["task"])), names
+    )
+    assert lacking["some"] and lacking["commands"] == ["python -m bench.train row=sd3_base seed=0"]
+
+
+def test_what_few_seeds_mean_is_said_once_for_all_claims() -> None:
+    part = larger("a - b", change(0.3), Effect(0.2, "Table 1 prints"), ())
+    assert "one seed: the interval is over prompts alone" in part.reason
+    assert page.reason_of(part.reason).startswith("the interval alone: confirmed; wanted above 0")
+
+
+def test_pictures_begin_with_the_base_model_and_a_guard_follows_its_base_method() -> None:
+    methods = ("TempFlowGRPO", "GRPO-Guard", "FlowGRPO", "")
+    strips = [{"seed": seed, "task": "text" * bool(name), "method": name} for name in methods for seed in (1, 0)]
+    turns = [(strip["seed"], strip["method"]) for strip in sorted(strips, key=page.in_turn)]
+    assert turns == [(seed, name) for seed in (0, 1) for name in ("", "FlowGRPO", "GRPO-Guard", "TempFlowGRPO")]
 
 
 def test_a_change_has_its_sign_and_none_where_it_rounds_to_zero() -> None:
     assert signed(change(-0.2)) == "−0.20 [−0.30, −0.10]"
     assert signed(change(-0.001)) == "0.00 [−0.10, +0.10]"
+    assert signed(change(0.104)) == "+0.10 [+0.004, +0.20]", "on which side of 0 it ends"
     assert signed(None) == "not measured"
 
 
@@ -133,10 +184,10 @@ def test_a_place_on_the_page_is_named_by_plain_letters() -> None:
 
 def test_an_interrupted_report_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = planted(sd3_flow_text=(0.2, -0.2))
-    monkeypatch.setattr(report, "_write", lambda study, folder: (folder / "index.html").write_text("first"))
+    monkeypatch.setattr(report, "_write", lambda study, folder, pool: (folder / "index.html").write_text("first"))
     report.write(study, tmp_path)
 
-    def torn(study: Study, folder: Path) -> None:
+    def torn(study: Study, folder: Path, pool: Executor) -> None:
         (folder / "index.html").write_text("half")
         raise KeyboardInterrupt
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -147,7 +149,9 @@ def test_the_interquartile_mean_leaves_out_the_seed_that_went_astray() -> None:
 
 def test_an_interval_is_printed_as_people_write_it() -> None:
     found = Interval(0.9666, -0.004, 1.0, "prompts", 5, 1)
-    assert found.display(2) == "0.97 [0.00, 1.00]"
+    assert found.display(2) == "0.97 [-0.004, 1.00]"
+    assert replace(found, low=0.0034, high=-0.0004).display(2) == "0.97 [0.003, 0.000]"
+    assert replace(found, value=-0.001, low=0.0).display(2) == "0.00 [0.00, 1.00]"
     assert found.excludes(1.01) and found.excludes(-0.01) and not found.excludes(0.5)
 
 

@@ -1,4 +1,4 @@
-"""Claims about clipping (Figures 2 and 12) and about the gradient per step (Figure 3), from every optimiser update."""
+"""Claims about clipping (Figures 2 and 12) and about the gradient per step (Figure 3), from every optimizer update."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _imbalances(evidence: Evidence, pair: Pair) -> Part:
         )
     base, guard = (each.max(-1) / each.min(-1) for each in draws)
     effect = Effect(PAPER_IMBALANCES, "the paper has")
-    name = f"{rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}"
+    name = f"largest gradient over smallest, {rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}"
     found = over_updates(base / guard, *(evidence.updates(row, inner=None) for row in rows))
     return larger(name, found, effect, ids, none=1.0)
 

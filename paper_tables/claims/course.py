@@ -156,7 +156,8 @@ def _timed(
     held: Held,
 ) -> Part:  # fmt: skip
     """The first row's lag behind the second, held against something; only where both proxies rise at all."""
-    name, found = f"{' - '.join(rows)}, {unit} to {rise:.0%} of the rise", lag(evidence, *rows, rise, costs)
+    name = f"{' - '.join(rows)}, {unit} to {rise:.0%} of the rise as a share of training"
+    found = lag(evidence, *rows, rise, costs)
     if found is None:
         return evidence.nothing(name, *rows, what="proxy")
     flat = [row for row in rows if not rises(evidence, row)]

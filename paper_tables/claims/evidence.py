@@ -1,4 +1,4 @@
-"""What every optimiser update says of a run's log ratios, clipping and gradients, and intervals over the updates."""
+"""What every optimizer update says of a run's log ratios, clipping and gradients, and intervals over the updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about the log ratio itself, from every optimiser update of any scale (equation 7, Figure 2)."""
+"""Claims about the log ratio itself, from every optimizer update of any scale (equation 7, Figure 2)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def normed_ratio_has_mean_one(evidence: Evidence) -> tuple[Part, ...]:
 
 def _bias_shares(evidence: Evidence, log_ratio: str, band: Band) -> tuple[Part, ...]:
     """All rows with this log ratio together, which decide, and each alone."""
-    name, rows = f"all rows with {log_ratio}", evidence.with_log_ratio(log_ratio)
+    rows = evidence.with_log_ratio(log_ratio)
+    name = f"mean log ratio over that of equation 7, all rows with {log_ratio}"
     if not rows:
         return (missing(name, f"no finished run with {log_ratio}: {evidence.make(['sd3_flow_text'])}"),)
     each = {row: sums(evidence.updates(row), "plain", "kl").sum(-1) for row in rows}
@@ -114,7 +115,11 @@ def spread_is_equal_over_steps(evidence: Evidence) -> tuple[Part, ...]:
 
     def of_pair(pair: Pair) -> tuple[Part, ...]:
         row = pair.guard.name
-        return (inside(row, over_updates(_spread(evidence, row), evidence.updates(row)), band, evidence.ids(row)),)
+        name, found = (
+            f"{row}, largest spread over smallest",
+            over_updates(_spread(evidence, row), evidence.updates(row)),
+        )
+        return (inside(name, found, band, evidence.ids(row)),)
 
     return of_pairs(evidence, of_pair)
 
@@ -131,11 +136,8 @@ def spread_is_reduced(evidence: Evidence) -> tuple[Part, ...]:
         effect = Effect(PAPER_SPREAD, "the paper has")
         rows = (pair.base.name, pair.guard.name)
         found = over_updates(base / guard, *map(evidence.updates, rows))
-        return (
-            larger(
-                f"{rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}", found, effect, evidence.ids(*rows), none=1.0
-            ),
-        )
+        name = f"largest spread over smallest, {rows[0]} {base[0]:.3g} over {rows[1]} {guard[0]:.3g}"
+        return (larger(name, found, effect, evidence.ids(*rows), none=1.0),)
 
     return of_pairs(evidence, of_pair)
 

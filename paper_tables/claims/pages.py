@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,16 +28,22 @@ LITTLE_WORLD = (
 def about(study: Study) -> str:
     """Of what the verdicts speak: scale, protocol, seeds, runs."""
     seeds = sorted({int(run.info["seed"]) for run in study.runs})
+    counts = Counter(run.info["row"] for run in study.runs).values()
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    named += f" ({min(counts)} to {max(counts)} a row)" if min(counts) < len(seeds) else ""
     first = f"{study.scale} scale, protocol {study.protocol}, {named}, {len(study.runs)} finished runs."
     return f"The claims of GRPO-Guard: {first}" + (f" {LITTLE_WORLD}" if study.scale == "tiny" else "")
 
 
 def number(value: float | None, interval: Interval | None) -> str:
-    """Three digits: "0.99 [0.877, 1.1]"; a dash where there is none."""
+    """Three digits: "0.990 [0.877, 1.10]"; a dash where there is none."""
     if value is None:
         return DASH
-    return f"{value:.3g}" + (f" [{interval.low:.3g}, {interval.high:.3g}]" if interval else "")
+    return _digits(value) + (f" [{_digits(interval.low)}, {_digits(interval.high)}]" if interval else "")
+
+
+def _digits(value: float) -> str:
+    return f"{value + 0.0:#.3g}".rstrip(".")
 
 
 def over(interval: Interval | None) -> str:

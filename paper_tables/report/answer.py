@@ -9,11 +9,11 @@ from paper_tables.comparable import trained
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import base_row
-from paper_tables.statistics.outcomes import difference
+from paper_tables.statistics.outcomes import difference, final
 
 # (direction of the proxy, direction of the gold average) of a change from the base model; 0 where the interval
 # includes no change.
-PARTED, UNCLEAR = "parted", "unclear"
+PARTED, UNCLEAR, UNTOLD = "parted", "unclear", "cannot be told"
 VERDICTS = {
     (1, -1): PARTED,
     (1, 1): "rose together",
@@ -28,7 +28,12 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one row's proxy and gold average between the base model and the end of training."""
+    """What became of one row's proxy and gold average between the base model and the end of training.
+
+    Attributes:
+        proxy, gold: changes since the base model; None where one is lacking.
+        scores: where one is lacking, what there is at the end: the name of the proxy or gold score, and its mean.
+    """
 
     row: str
     method: str
@@ -36,10 +41,13 @@ class Finding:
     task: str
     proxy: Interval | None
     gold: Interval | None
+    scores: tuple[tuple[str, Interval], ...] = ()
 
     @property
     def verdict(self) -> str:
-        """Of VERDICTS, or `unclear` where both intervals include no change or one is lacking."""
+        """Of VERDICTS; `unclear` where both intervals include no change, `cannot be told` where one is lacking."""
+        if self.proxy is None or self.gold is None:
+            return UNTOLD
         return VERDICTS.get((direction(self.proxy), direction(self.gold)), UNCLEAR)
 
 
@@ -54,8 +62,8 @@ def signed(change: Interval | None, decimals: int = 2) -> str:
     """ "+0.08 [+0.02, +0.14]", with a real minus sign; "not measured" where there is none."""
     if change is None:
         return "not measured"
-    value, low, high = (_number(number, decimals) for number in (change.value, change.low, change.high))
-    return f"{value} [{low}, {high}]"
+    ends = (_number(end, decimals + (round(end, decimals) == 0 != end)) for end in (change.low, change.high))
+    return f"{_number(change.value, decimals)} [{', '.join(ends)}]"
 
 
 def _number(value: float, decimals: int) -> str:
@@ -74,7 +82,14 @@ def _finding(study: Study, info: dict[str, str]) -> Finding:
     row, base = info["row"], base_row(study, info["row"])
     keys = (f"proxy/{info['task']}", "gold/average")
     proxy, gold = (difference(study, row, base, key) if base else None for key in keys)
-    return Finding(row, info["method"], info["backbone"], info["task"], proxy, gold)
+    scores = () if proxy and gold else _scores(study, row, info["task"])
+    return Finding(row, info["method"], info["backbone"], info["task"], proxy, gold, scores)
+
+
+def _scores(study: Study, row: str, task: str) -> tuple[tuple[str, Interval], ...]:
+    keys = (f"proxy/{task}", *(f"gold/{gold}" for gold in study.golds))
+    found = ((key.partition("/")[2], final(study, row, key)) for key in keys)
+    return tuple((name, each) for name, each in found if each)
 
 
 def lead(found: list[Finding], backbones: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ THEMES = {
 WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "hacking")
 BAND = 0.14  # our choice: three bands on each other still let the grid through
 Look = dict[str, Any]
-Data = tuple[alt.NamedData | alt.InlineData, alt.NamedData | alt.InlineData]
+Data = tuple[alt.NamedData, alt.NamedData]
 
 
 def curve(data: Data, look: Look, titles: tuple[str, str | None], band: float = BAND) -> alt.LayerChart:
@@ -75,8 +75,10 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
     """
     look = _legend(list(dict.fromkeys(panel["method"])))
     titles = {"proxy": "proxy", "gold": "gold average, base model = 1"}
-    parts = [_filled(panel, y, words, look) for y, words in titles.items() if panel[y].notna().any()]
+    there = {y: words for y, words in titles.items() if panel[y].notna().any()}
+    parts = [_empty(y, words, look, panel["row"].nunique()) for y, words in there.items()]
     drawn = alt.vconcat(*parts, title=title, config=CONFIG).to_dict(validate=False)
+    drawn["datasets"] = {name: lines for y in there for name, lines in _data(panel, y).items()}
     panel.to_csv(stem.with_suffix(".csv"), index=False, lineterminator="\n", float_format="%.8g")
     stem.with_suffix(".png").write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
     stem.with_suffix(".pdf").write_bytes(vl_convert.vegalite_to_pdf(drawn))
@@ -94,13 +96,22 @@ def _legend(methods: list[str]) -> Look:
     return {channel: make("method:N", **scale(name)) for channel, (make, name) in named.items()}
 
 
-def _filled(panel: pd.DataFrame, y: str, title: str, look: Look) -> alt.LayerChart:
-    """`curve` with its data in it, on paper."""
+def _empty(y: str, title: str, look: Look, curves: int) -> alt.LayerChart:
+    """`curve` on paper; its data come by name, since altair copies what is given to it many times."""
+    data = (alt.NamedData(name=y), alt.NamedData(name=f"{y} before"))
+    band = min(BAND, 2 * BAND / curves)  # many bands on each other hide the lines
+    return curve(data, look, (AXES["update"], title), band).properties(width=PRINT_WIDTH, height=HEIGHT)
+
+
+def _data(panel: pd.DataFrame, y: str) -> dict[str, list[dict[str, Any]]]:
+    """The data sets of `_empty`."""
     columns = {"update": "x", y: "y", f"{y}_low": "low", f"{y}_high": "high", "row": "curve"}
     lines = panel[panel[y].notna()].rename(columns=columns)[[*columns.values(), "method"]]
-    points = records(lines.assign(order=lines["x"], marked=0))
     before = [{"y": float(lines.loc[lines["x"] == lines["x"].min(), "y"].mean())}]
-    data = (alt.InlineData(values=points), alt.InlineData(values=before))
-    band = min(BAND, 2 * BAND / lines["curve"].nunique())  # many bands on each other hide the lines
-    made = curve(data, look, (AXES["update"], title), band)
-    return made.properties(width=PRINT_WIDTH, height=HEIGHT)
+    return {y: records(lines.assign(order=lines["x"], marked=0)), f"{y} before": before}
+
+
+def write_library(path: Path) -> None:
+    """The page's plotting library, which it would else fetch from a network."""
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    path.write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from paper_tables.bands import over
 from paper_tables.report.answer import Finding
 
 TITLES = {
@@ -34,7 +35,9 @@ def _figure(folder: Path, stem: str, found: list[Finding]) -> dict[str, Any]:
 
 def _figure1(folder: Path, found: list[Finding]) -> str:
     said = "; ".join(f"{each.method}, {each.backbone} {each.task}: {each.verdict}" for each in found)
-    return f"Gold average against proxy over training, a panel per backbone and proxy, a curve per method. {said}."
+    below = over(pd.read_csv(folder / "figure1.csv"))
+    told = f" Below, both against updates; {below}." if below else ""
+    return f"Gold average against proxy over training, a panel per backbone and proxy, a curve a method.{told} {said}."
 
 
 def _figure2(folder: Path, found: list[Finding]) -> str:
@@ -60,5 +63,6 @@ def _figure7(folder: Path, found: list[Finding]) -> str:
     last = frame.groupby("method", sort=False).tail(1).sort_values("gold/average", ascending=False)
     said = ", ".join(f"{line['method']} {line['gold/average']:.2f}" for _, line in last.iterrows())
     return (
-        f"Proxy and gold scores over training by the methods of Table 2. Gold average at the end: {said}; no intervals."
+        f"Proxy and gold scores over training by the methods of Table 2, {over(frame) or 'no intervals'}. Gold average "
+        f"at the end: {said}."
     )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 import pandas as pd
 
+from bench.experiments import GUARD, PROXIES
 from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
-from paper_tables.claims.verdict import RULES, VERDICTS
+from paper_tables.claims.verdict import RULES, SEEDS_NEEDED, VERDICTS
 from paper_tables.frame import Study
-from paper_tables.report import answer, charts, provenance
+from paper_tables.report import answer, charts, provenance, standing
 from paper_tables.report.answer import Finding, signed
 from paper_tables.report.inks import INKS, inks
 from paper_tables.report.points import ALL, AXES, records
-from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.bootstrap import PROMPTS, Interval
 from paper_tables.table import Table
 
 SECTIONS = (
@@ -33,6 +36,13 @@ READING = (
 )
 # Method rows that are drawn without being asked for; the ablation's come when they are ticked.
 MAIN = ("FlowGRPO", "DanceGRPO", "TempFlowGRPO", "GRPO-Guard")
+# Said once, on the first screen: a table's note of what its brackets hold, and a claim's reason that seeds are few.
+BRACKETS = "In brackets: "
+FEW_SEEDS = re.compile(rf"(?:one seed: the interval is over prompts alone|\d+ seeds), wanted {SEEDS_NEEDED} \((.*?)\)")
+UNDECIDED = (
+    f"With fewer than {SEEDS_NEEDED} seeds a claim about scores is underpowered; what its interval alone would say "
+    "stands with it."
+)
 
 
 def render(context: dict[str, Any]) -> str:
@@ -58,63 +68,76 @@ def context(
         strips: as `pictures.strips` gives them.
         figures: as `figures.printed` gives them.
     """
-    seeds = sorted({int(run.info["seed"]) for run in study.runs})
     rows = provenance.by_row(study)
     run_places = {run["id"]: row["anchor"] for row in rows for run in row["runs"]}
     return {
         "title": f"Did the proxy and the gold scores part? GRPO-Guard, {study.scale} scale",
         "scale": study.scale,
         "protocol": study.protocol,
-        "seeds": f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        "seeds": standing.in_short(study),
         "sections": SECTIONS,
-        "reading": f"{READING} {_trust(len(seeds))}".replace(" %", "\u00a0%"),
         "tables": _tables(study),
         "figures": figures,
-        "picture_groups": _groups(strips),
+        "picture_groups": _groups(strips, findings),
         "provenance": rows,
         "places": {row["name"]: row["anchor"] for row in rows},
         "run_places": run_places,
         "run_count": len(study.runs),
-        **_curves(study, findings, found, seeds, strips),
+        **_curves(study, findings, found, strips),
         **_claims(study, verdicts, run_places),
     }
 
 
-def _curves(
-    study: Study, findings: list[Finding], found: pd.DataFrame, seeds: list[int], strips: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _curves(study: Study, findings: list[Finding], found: pd.DataFrame, strips: list[dict[str, Any]]) -> dict[str, Any]:
     """What is said and drawn of the curves, the words of their filters, and the data of the page's scripts."""
     backbones = table1.BACKBONES[study.scale]
     methods = sorted({each.method for each in findings}, key=_place)
-    drawn = {"chart": charts.template(), "chart_config": charts.CONFIG, "themes": charts.THEMES}
+    main = [method for method in methods if method in MAIN or method not in INKS] or methods
+    shown = [each for each in findings if each.method in main]
+    seeds = sorted(set(found["seed"]) - {ALL}, key=int)
+    axes = {key: words for key, words in AXES.items() if found[key].notna().any()}
+    look = {"chart": charts.template(), "chart_config": charts.CONFIG, "themes": charts.THEMES}
     return {
-        "lead": answer.lead(findings, backbones),
-        "axes": AXES,
+        "lead": answer.lead(shown, backbones),
+        "reading": f"{READING} {standing.trust(study, shown, backbones)}".replace(" %", "\u00a0%"),
+        "undrawn": [method for method in methods if method not in main],
+        "absent_bases": standing.absent_bases(study, backbones),
+        "axes": axes,
         "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
         "tasks": list(dict.fromkeys(each.task for each in findings)),
         "methods": methods,
-        "main_methods": [method for method in methods if method in MAIN or method not in INKS] or methods,
+        "main_methods": main,
         "seed_list": seeds if len(seeds) > 1 else [],
-        "panels": panels(findings, backbones),
+        "panels": panels(findings, backbones, found),
         "curve_lines": records(found[found["seed"] == ALL]),
         "signed": signed,
         "span": _span,
         "number": _number,
         "data": {"points": records(found), "axes": AXES, "backbones": backbones, "inks": inks(methods),
-                 "pictures": strips, **drawn},
+                 "proxies": PROXIES, "pictures": sorted(strips, key=in_turn), **look},
     }  # fmt: skip
 
 
-def panels(findings: list[Finding], backbones: dict[str, str]) -> list[dict[str, Any]]:
-    """A panel per backbone and task, in the order of the rows."""
+def in_turn(strip: dict[str, Any]) -> tuple[int, int]:
+    """Of a seed first the base model, then a base method, then GRPO-Guard on it, then the others."""
+    first = ("FlowGRPO", "DanceGRPO", GUARD)
+    turn = -1 if not strip["task"] else first.index(strip["method"]) if strip["method"] in first else len(first)
+    return int(strip["seed"]), turn
+
+
+def panels(findings: list[Finding], backbones: dict[str, str], found: pd.DataFrame) -> list[dict[str, Any]]:
+    """A panel per backbone and task of trained rows of which there is a point, in their order."""
     made = []
-    for backbone, task in dict.fromkeys((each.backbone, each.task) for each in findings):
+    for where, points in found.groupby(["backbone", "task"], sort=False):
+        backbone, task = map(str, where)
         mine = [each for each in findings if (each.backbone, each.task) == (backbone, task)]
+        if not mine:
+            continue
         name = f"{backbones[backbone]}, {task}"
         said = {y: "; ".join(f"{each.method} {signed(getattr(each, y))}" for each in mine) for y in ("proxy", "gold")}
         made.append({
             "id": f"panel-{backbone}-{task}", "stem": f"curves_{backbone}_{task}", "backbone": backbone, "task": task,
-            "name": name, "findings": mine,
+            "name": name, "findings": mine, "drawn": [y for y in said if points[y].notna().any()],
             "alt_proxy": f"{task} proxy over training on {name}. Change since the base model: {said['proxy']}.",
             "alt_gold": f"Gold average over training on {name}. Change since the base model: {said['gold']}.",
         })  # fmt: skip
@@ -127,28 +150,23 @@ def _place(method: str) -> tuple[int, str]:
     return (known.index(method) if method in known else len(known), method)
 
 
-def _trust(seeds: int) -> str:
-    """Over what the intervals are, and how often such intervals hold the truth."""
-    held = f"In simulated studies about {100 * coverage_at(seeds):.0f} % of such 95 % intervals held the truth."
-    if seeds > 1:
-        return f"Intervals are over prompts and {seeds} seeds. {held}"
-    return f"One seed: intervals are over prompts alone and say nothing of another training run. {held}"
-
-
 def _tables(study: Study) -> list[tuple[str, Table]]:
     """Each table and the name of its files: ours and the printed one, then what stands beside Table 1."""
     ours, *printed = beside.tables(study)
     others = (("differences", comparisons.differences(study)), ("wins", comparisons.wins_table(study)),
               ("extra", table1.extra(study)))  # fmt: skip
     found = [("table1", ours), *((stem, each) for stem, each in others if each)]
-    return found + [("table1_printed", each) for each in printed]
+    found += [("table1_printed", each) for each in printed]
+    said = (BRACKETS,) if standing.alike(study) else ()
+    return [(stem, replace(each, notes=tuple(n for n in each.notes if not n.startswith(said)))) for stem, each in found]
 
 
 def _claims(study: Study, verdicts: tuple[claims.Verdict, ...], places: dict[str, str]) -> dict[str, Any]:
     counts = Counter(each.verdict for each in verdicts)
+    few = any(FEW_SEEDS.search(each.reason) for each in verdicts)
     return {
         "claims": [_claim(each, places) for each in verdicts],
-        "claims_reading": pages.about(study),
+        "claims_reading": f"{pages.about(study)} {UNDECIDED * few}",
         "rules": RULES,
         "tally": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
     }
@@ -159,21 +177,29 @@ def _claim(verdict: claims.Verdict, places: dict[str, str]) -> dict[str, Any]:
     rows = {places[run]: run for run in verdict.runs if run in places}
     parts = [
         {"name": part.name, "verdict": part.verdict or "beside", "shown": pages.number(part.value, part.interval),
-         "over": pages.over(part.interval), "reason": part.reason}
+         "over": pages.over(part.interval), "reason": reason_of(part.reason)}
         for part in verdict.parts
     ]  # fmt: skip
     return vars(verdict) | {
         "shown": pages.number(verdict.value, verdict.interval) if verdict.value is not None else "",
         "over": pages.over(verdict.interval),
+        "reason": reason_of(verdict.reason.removeprefix(f"{verdict.of}: ")),
         "parts": parts,
         "rows": [(place.removeprefix("runs-"), place) for place in rows],
     }
 
 
-def _groups(strips: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The backbones and tasks of which there are pictures, in the order of the runs."""
-    trained = [(strip["backbone"], strip["task"]) for strip in strips if strip["task"]]
-    return [{"backbone": backbone, "task": task} for backbone, task in dict.fromkeys(trained)]
+def reason_of(reason: str) -> str:
+    """The reason without what is said once for all claims."""
+    return FEW_SEEDS.sub(r"\1", reason)
+
+
+def _groups(strips: list[dict[str, Any]], findings: list[Finding]) -> list[dict[str, str]]:
+    """The backbones and tasks of which there are pictures, first those where proxy and gold parted."""
+    parted = {(each.backbone, each.task) for each in findings if each.verdict == answer.PARTED}
+    trained = dict.fromkeys((strip["backbone"], strip["task"]) for strip in strips if strip["task"])
+    found = sorted(trained, key=lambda group: group not in parted)
+    return [{"backbone": backbone, "task": task} for backbone, task in found]
 
 
 def _number(value: float | None) -> str:
@@ -183,4 +209,6 @@ def _number(value: float | None) -> str:
 def _span(point: dict[str, Any], name: str) -> str:
     """The point's value with its interval, as `Interval.display` has it."""
     value, low, high = (point[name + end] for end in ("", "_low", "_high"))
-    return _number(value) + (f" [{low:.2f}, {high:.2f}]" if low is not None else "")
+    if low is None:
+        return _number(value)
+    return Interval(value, low, high, PROMPTS, 0, 0).display()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pandas as pd
 from PIL import Image
 
 from bench import ledger
-from bench.experiments import judge_names
+from bench.experiments import PROXIES
 from paper_tables.frame import Study
 from paper_tables.report.provenance import anchor
+from paper_tables.statistics.panel import scores
 
 # A strip's pictures are no larger than this: a phone shows three of them side by side (our choice).
 SIDE = 128
@@ -26,11 +28,15 @@ def strips(study: Study, folder: Path) -> list[dict[str, Any]]:
         scores[prompt][update], a scorer's name to the score of that picture, or of its prompt's set of pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = (_strip(run, folder) for run in study.runs)
+    frame, judges = scores(study), [*PROXIES, *study.golds]
+    frame = frame[(frame["member"] == MEMBER) & frame["scorer"].isin(judges)]
+    frame = frame.sort_values("scorer", key=lambda names: names.astype(object).map(judges.index), kind="stable")
+    shown = dict(list(frame.groupby(["row", "seed"], observed=True)))
+    found = (_strip(run, folder, shown.get((run.info["row"], run.info["seed"]), frame[:0])) for run in study.runs)
     return [strip for strip in found if strip]
 
 
-def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
+def _strip(run: ledger.Run, folder: Path, frame: pd.DataFrame) -> dict[str, Any] | None:
     pictures = run.pictures()
     if not pictures:
         return None
@@ -44,7 +50,7 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
         sheet.paste(picture.image.convert("RGB").resize((side, side)), place)
     info = run.info
     name = f"{info['row']}-seed{info['seed']}.png"
-    sheet.save(folder / name, optimize=True)
+    sheet.save(folder / name)
     shown = [{"id": prompt, "text": text} for prompt, text in prompts.items()]
     identity = {key: info[key] for key in ("row", "method", "backbone", "task", "seed")}
     return identity | {
@@ -53,21 +59,14 @@ def _strip(run: ledger.Run, folder: Path) -> dict[str, Any] | None:
         "side": side,
         "updates": updates,
         "prompts": shown,
-        "scores": _scores(run, rows, updates),
+        "scores": _scores(frame, rows, updates),
     }
 
 
-def _scores(run: ledger.Run, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
+def _scores(frame: pd.DataFrame, prompts: list[str], updates: list[int]) -> list[list[dict[str, float]]]:
     """[prompt][update] the scores of each picture; of its prompt's set where a scorer judges that."""
-    frame = run.scores()
-    frame = frame[frame["prompt_id"].isin(prompts) & (frame["own"] == "") & frame["score"].notna()]
-    judges = judge_names(run.info["scale"])
-    frame = frame[frame["scorer"].isin(judges) & (frame["seed"].isna() | (frame["seed"] == MEMBER))]
-    found = {key: _by_scorer(part, judges) for key, part in frame.groupby(["prompt_id", "update"])}
-    return [[found.get((prompt, update), {}) for update in updates] for prompt in prompts]
-
-
-def _by_scorer(part: pd.DataFrame, judges: list[str]) -> dict[str, float]:
-    """Proxies first, then the golds."""
-    found = {str(name): round(float(score), 4) for name, score in zip(part["scorer"], part["score"], strict=True)}
-    return {name: found[name] for name in judges if name in found}
+    mine = frame[frame["prompt"].isin(prompts)]
+    found: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for prompt, update, scorer, score in mine[["prompt", "update", "scorer", "score"]].itertuples(index=False):
+        found[prompt, update][scorer] = round(score, 4)
+    return [[found[prompt, update] for update in updates] for prompt in prompts]

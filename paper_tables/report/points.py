@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from paper_tables import frame as measured
+from paper_tables.bands import bands
 from paper_tables.frame import Study
-from paper_tables.statistics.training import hacking
 
 ALL = "all"  # the mean over seeds
 # What a curve can be drawn against: column of the points, and the words of the axis.
@@ -38,12 +38,14 @@ def points(study: Study, curves: Path) -> pd.DataFrame:
     Args:
         curves: the file that `statistics.write` wrote of the study, so that the page shows what the file says.
     """
-    each = measured.curves(study).rename(columns=_SHORTER)
-    each = each[each["task"] != ""]
+    levels = measured.curves(study)
+    levels = levels[levels["task"] != ""]
+    each = levels.rename(columns=_SHORTER)
     if each.empty:
         return pd.DataFrame(columns=COLUMNS)
     mean = pd.read_csv(curves).rename(columns=_SHORTER).drop(columns=["proxy_low", "proxy_high"])
-    mean = mean.merge(_ends(study, each), on=["row", "update"], how="left")
+    ends = bands(study, levels["row"], levels)[["row", "update", "proxy_low", "proxy_high"]]
+    mean = mean.merge(ends, on=["row", "update"], how="left")
     mean = mean.merge(each.drop_duplicates("row")[IDENTITY], on="row").assign(seed=ALL)
     alone = each[[*IDENTITY, "seed", "update", "proxy", "gold"]].merge(
         mean[OF_THE_ROW], on=["row", "update"], how="left"
@@ -51,17 +53,6 @@ def points(study: Study, curves: Path) -> pd.DataFrame:
     found = pd.concat([mean, alone.astype({"seed": str})], ignore_index=True).reindex(columns=COLUMNS)
     known = found["proxy"].notna() | found["gold"].notna()
     return found[known].reset_index(drop=True)
-
-
-def _ends(study: Study, each: pd.DataFrame) -> pd.DataFrame:
-    """proxy_low and proxy_high per row and update: of the proxy's change, which shares its prompts with the base."""
-    parts = [hacking(study, row).assign(row=row) for row in dict.fromkeys(each["row"])]
-    gains = pd.concat(parts, ignore_index=True)
-    proxy = each.groupby(["row", "update"], as_index=False)["proxy"].mean()
-    found = gains.merge(proxy, on=["row", "update"])
-    base = found["proxy"] - found["proxy_gain"]
-    ends = {f"proxy{end}": base + found[f"proxy_gain{end}"] for end in ("_low", "_high")}
-    return found[["row", "update"]].assign(**ends)
 
 
 def records(found: pd.DataFrame) -> list[dict[str, Any]]:

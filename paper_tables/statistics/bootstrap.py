@@ -45,7 +45,7 @@ class Interval:
     Attributes:
         low, high: NaN where nothing can be said, as from one prompt.
         over: what was resampled; an interval over prompts says nothing of another training seed, nor does one over
-            optimiser updates, which `paper_tables.claims` makes of diagnostics.
+            optimizer updates, which `paper_tables.claims` makes of diagnostics.
         prompts, seeds: how many.
         level: probability of holding the truth that is aimed at.
         update: the evaluation that the value is of, the row's own where two are compared; None where it is of several.
@@ -65,9 +65,9 @@ class Interval:
     note: str = ""
 
     def display(self, decimals: int = 2) -> str:
-        """As printed: "0.97 [0.94, 1.00]"."""
-        value, low, high = (_printed(x, decimals) for x in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        """As printed: "0.97 [0.94, 1.00]"; an end that rounds to 0 with a digit more, which tells its side."""
+        low, high = (_printed(x, decimals + (round(x, decimals) == 0 != x)) for x in (self.low, self.high))
+        return f"{_printed(self.value, decimals)} [{low}, {high}]"
 
     def excludes(self, x: float) -> bool:
         """Whether `x` lies outside; never where nothing can be said."""

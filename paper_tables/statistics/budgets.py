@@ -10,7 +10,7 @@ from bench.record import LedgerError, read_lines
 from paper_tables.frame import Study, StudyError
 from paper_tables.statistics.panel import cube
 
-# Column to the key of run.json's `cost`, which is per optimiser update.
+# Column to the key of run.json's `cost`, which is per optimizer update.
 COSTS = {
     "images": "images",
     "forwards": "rollout_forwards",

@@ -6,9 +6,10 @@
   const seen = new WeakMap(); // chart -> { view, made }
   const ALL = "all";
 
-  const fixed = (value, digits = 2) => (value === null ? "not recorded" : value.toFixed(digits).replace("-", "−"));
+  const fixed = (value, digits = 2) => (value === null ? "not recorded" : (Number(value.toFixed(digits)) + 0).toFixed(digits).replace("-", "−"));
+  const end = (value) => fixed(value, value !== 0 && Math.abs(value) < 0.005 ? 3 : 2); // which side of 0 it is on
   const span = (point, name) => fixed(point[name])
-    + (point[`${name}_low`] === null ? "" : ` [${fixed(point[`${name}_low`])}, ${fixed(point[`${name}_high`])}]`);
+    + (point[`${name}_low`] === null ? "" : ` [${end(point[`${name}_low`])}, ${end(point[`${name}_high`])}]`);
   const whole = (value) => (value === null ? "not recorded" : Number(value.toPrecision(4)).toLocaleString("en"));
   const seedOf = (point) => (point.seed === ALL ? "mean of seeds" : `seed ${point.seed}`);
 
@@ -41,10 +42,10 @@
     && asked.method.has(point.method)
     && (asked.seeds === "each" ? point.seed !== ALL : point.seed === asked.seeds));
   // Where a band ends; at the point itself where there is none, or x does not grow with training.
-  const end = (point, y, x, side) => (x === "proxy" ? point[y] : point[`${y}_${side}`] ?? point[y]);
+  const edge = (point, y, x, side) => (x === "proxy" ? point[y] : point[`${y}_${side}`] ?? point[y]);
   const drawn = (point, y, x) => ({
     x: point[x], y: point[y], order: point.update, curve: `${point.row}/${point.seed}`, ink: ink(point.method),
-    low: end(point, y, x, "low"), high: end(point, y, x, "high"),
+    low: edge(point, y, x, "low"), high: edge(point, y, x, "high"),
     dash: data.inks[point.method].dash.length ? data.inks[point.method].dash : [1, 0], shape: data.inks[point.method].shape,
     marked: Number(point === reading()), method: point.method, seed: seedOf(point), update: point.update, budget: whole(point[x]), proxy: span(point, "proxy"),
     "gold average": span(point, "gold"), hacking: point.hacking ?? "not recorded",

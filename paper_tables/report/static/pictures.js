@@ -9,7 +9,9 @@
     made.append(...children);
     return made;
   };
-  const group = () => data.pictures.filter((strip) => `${strip.backbone}/${strip.task}` === fields.group.value);
+  // The base model's pictures belong to every task of its backbone.
+  const task = () => fields.group.value.split("/")[1];
+  const group = () => data.pictures.filter((strip) => `${strip.backbone}/${strip.task || task()}` === fields.group.value);
   const steps = () => [...new Set(group().flatMap((strip) => strip.updates))].sort((a, b) => a - b);
   const promptsOf = (strips) => new Map(strips.flatMap((strip) => strip.prompts.map((prompt) => [prompt.id, prompt.text])));
   const fill = () => {
@@ -22,7 +24,7 @@
   };
   // First the first prompt that the trained proxy judges, at the end of training.
   const choosePrompt = () => {
-    const [strip] = group(), at = strip.scores.findIndex((updates) => strip.task in updates.at(-1));
+    const [strip] = group(), at = strip.scores.findIndex((updates) => task() in updates.at(-1));
     if (at >= 0) fields.prompt.value = strip.prompts[at].id;
   };
 
@@ -38,21 +40,22 @@
     place.style.backgroundPosition = `${across > 1 ? (100 * column) / (across - 1) : 0}% ${down > 1 ? (100 * row) / (down - 1) : 0}%`;
     return [place, strip.scores[row][column]];
   };
-  const scoresOf = (scores, own) => make("dl", {}, ...Object.entries(scores).flatMap(([name, value]) => {
-    const className = name === own ? "own" : "";
+  const scoresOf = (scores) => make("dl", {}, ...Object.entries(scores).flatMap(([name, value]) => {
+    if (name !== task() && data.proxies.includes(name)) return [];
+    const className = name === task() ? "own" : "";
     return [make("dt", { className, textContent: name }), make("dd", { className, textContent: value.toFixed(2) })];
   }));
   const figure = (strip, update) => {
     const column = strip.updates.indexOf(update);
-    const words = `${strip.method} after ${update} updates: ${fields.prompt.selectedOptions[0]?.textContent}`;
+    const words = `${strip.task ? strip.method : "base model"} after ${update} updates: ${fields.prompt.selectedOptions[0]?.textContent}`;
     const [place, scores] = windowOn(strip, fields.prompt.value, column, words);
-    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when" }, `update ${update}, `, make("a", { href: `#${strip.place}`, textContent: `seed ${strip.seed}` })), scoresOf(scores, strip.task)));
+    return make("figure", {}, place, make("figcaption", {}, make("span", { className: "when" }, `update ${update}, `, make("a", { href: `#${strip.place}`, textContent: `seed ${strip.seed}` })), scoresOf(scores)));
   };
   const line = (strip, update) => {
     const shown = fields.all.checked ? strip.updates : [strip.updates.filter((each) => each <= update).at(-1) ?? strip.updates[0]];
     const strips = make("div", { className: "strip", tabIndex: fields.all.checked ? 0 : -1 }, ...shown.map((each) => figure(strip, each)));
-    if (fields.all.checked) { strips.setAttribute("role", "region"); strips.setAttribute("aria-label", `All steps of ${strip.method}`); } else strips.removeAttribute("tabindex");
-    return make("section", {}, make("h3", { textContent: strip.method }), strips);
+    if (fields.all.checked) { strips.setAttribute("role", "region"); strips.setAttribute("aria-label", `All steps of ${strip.task ? strip.method : "the base model"}, seed ${strip.seed}`); } else strips.removeAttribute("tabindex");
+    return make("section", {}, make("h3", { textContent: strip.task ? strip.method : "base model" }), strips);
   };
   const draw = () => {
     const update = steps()[fields.step.value];
