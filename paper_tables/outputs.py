@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from concurrent.futures import Executor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ from paper_tables.style import save
 from paper_tables.table import Table, to_csv, to_latex, to_markdown
 from paper_tables.table1 import extra, measured
 
+Drawn = tuple[str, list[Path]]  # what figures show in words, and their files
 FIGURES = ("figure1", "figure2", "figure3", "figure7")
 
 
@@ -39,12 +42,14 @@ def write_all(study: Study, out: Path, pool: Executor | None = None) -> None:
     for name in (*FIGURES, "extra.", "differences.", "wins."):
         for old in out.glob(f"{name}*"):
             old.unlink()
-    drawn = (pool or Here()).submit(draw, study, out)
+    drawings = draw(study, out, pool or Here())
     paths = write_tables(study, out)
-    words, figures = drawn.result()
-    print(words, end="")
+    for drawing in drawings:
+        words, figures = drawing.result()
+        print(words, end="")
+        paths += figures
     print("\nTable and figures:")
-    for path in [*paths, *figures]:
+    for path in paths:
         print(f"  {path}")
 
 
@@ -56,12 +61,19 @@ def write_tables(study: Study, out: Path) -> list[Path]:
     return paths
 
 
-def draw(study: Study, out: Path) -> tuple[str, list[Path]]:
-    """Write the figures and their data; what they show in words, and the files."""
+def draw(study: Study, out: Path, pool: Executor) -> list[Future[Drawn]]:
+    """Have the figures drawn and their data written: Figures 1 and 7, and Figures 2 and 3.
+
+    What both figures and tables need is made here, so that no process makes it again.
+    """
     pair = find_pair(study)
+    first = pool.submit(_told, write_curves, figure_curves(study, pair), pair, study.golds, out)
+    return [first, pool.submit(_told, write_diagnostics, study, pair, out) if pair else pool.submit(_told, _no_pair)]
+
+
+def _told(write: Callable[..., list[Path]], *args: Any) -> Drawn:
     with redirect_stdout(io.StringIO()) as words:
-        paths = write_curves(study, pair, out)
-        paths += write_diagnostics(study, pair, out) if pair else _no_pair()
+        paths = write(*args)
     return words.getvalue(), sorted(paths)
 
 
@@ -94,18 +106,22 @@ def _write_files(files: dict[str, str], out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def write_curves(study: Study, pair: Pair | None, out: Path) -> list[Path]:
-    """Figures 1 and 7, as far as their rows have been run."""
+def figure_curves(study: Study, pair: Pair | None) -> pd.DataFrame:
+    """The curves of Figures 1 and 7 as `frame.seed_mean` gives them, with bands about those of `pair` and Table 2."""
     frame = seed_mean(curves(study), study)
     near = [row.name for row in (*TABLE2.values(), *((pair.base, pair.guard) if pair else ()))]
-    frame = frame.merge(bands(study, near, frame), on=["row", "update"], how="left")
+    return frame.merge(bands(study, near, frame), on=["row", "update"], how="left")
+
+
+def write_curves(frame: pd.DataFrame, pair: Pair | None, golds: tuple[str, ...], out: Path) -> list[Path]:
+    """Figures 1 and 7, as far as their rows have been run; `frame` as `figure_curves` gives it."""
     paths: list[Path] = []
     trained = frame[frame["row"].isin([row.name for row in TABLE1.values() if row.recipe])]
     ablated = frame[frame["row"].isin([row.name for row in TABLE2.values()])]
     if len(trained):
         paths += _write(figure1(trained, pair), {"figure1": trained}, out)
     if len(ablated):
-        paths += _write(figure7(ablated, study.golds), {"figure7": ablated}, out)
+        paths += _write(figure7(ablated, golds), {"figure7": ablated}, out)
     for name, part in (("Figure 1", trained), ("Figure 7", ablated)):
         if part.empty:
             print(f"{name} is left out: none of its rows has a finished run.")

@@ -97,10 +97,17 @@ def _measured(study: Study, rows: dict[str, Row], title: str) -> Table:
     lines = []
     for row in rows.values():
         runs = frame[frame["row"] == row.name]
-        name = BACKBONES[study.scale][row.backbone] if row.setting == BASE else f"{row.method}, {row.task}"
-        lines.append((text(name), _step(row, runs), *(_cell(study, row, column, runs) for column in columns)))
+        lines.append(
+            (text(_name(study, row)), _step(row, runs), *(_cell(study, row, column, runs) for column in columns))
+        )
     lines, marks = mark_intervals(lines)
     return in_columns(title, rows, columns, lines, _notes(study, frame[frame["row"].isin(rows)], rows, marks))
+
+
+def _name(study: Study, row: Row) -> str:
+    if row.setting == BASE:
+        return BACKBONES[study.scale][row.backbone]
+    return row.method if row.setting == JUDGED else f"{row.method}, {row.task}"
 
 
 def _last(study: Study) -> pd.DataFrame:

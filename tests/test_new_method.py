@@ -82,7 +82,7 @@ def test_the_tables_the_claims_and_the_statistics_have_a_method_of_ones_own(
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
     for what in ("tables", "statistics", "claims"):
         assert make_tables([what, "--runs", str(runs), "--out", str(tmp_path)]) == 0
-    assert "| root_guard |" in (tmp_path / "extra.md").read_text()
+    assert "| root_guard, text |" in (tmp_path / "extra.md").read_text()
     for name in ("extra.csv", "statistics.csv", "curves.csv", "claims_clipping.csv"):
         assert any(ROW in cell for line in csv.reader((tmp_path / name).open()) for cell in line), name
 

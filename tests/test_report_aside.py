@@ -25,11 +25,12 @@ def test_another_process_draws_the_same_files_and_tells_what_it_could_not(tmp_pa
     for name, pool in (("here", aside.here), ("there", aside.aside)):
         (tmp_path / name).mkdir()
         with pool("paper_tables.outputs") as beside:
-            words, paths = beside.submit(outputs.draw, study, tmp_path / name).result()
-            assert "Figures 2 and 3 are left out" in words
+            curves_drawn, none = outputs.draw(study, tmp_path / name, beside)
+            assert none.result()[0].startswith("Figures 2 and 3 are left out") and not none.result()[1]
             with pytest.raises(OSError, match="absent"):
-                beside.submit(outputs.draw, study, tmp_path / "absent" / name).result()
-        assert {path.name for path in paths} == {f"figure{n}.{kind}" for n in (1, 7) for kind in ("png", "pdf", "csv")}
+                outputs.draw(study, tmp_path / "absent" / name, beside)[0].result()
+        names = {path.name for path in curves_drawn.result()[1]}
+        assert names == {f"figure{n}.{kind}" for n in (1, 7) for kind in ("png", "pdf", "csv")}
     for path in (tmp_path / "here").iterdir():
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
 

@@ -69,7 +69,7 @@ def test_the_table_has_a_judged_adapter_as_a_row_of_its_own_and_says_so(
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
     assert make_tables(["--runs", str(runs / "runs"), "--out", str(tmp_path)]) == 0
     [mine] = cells(tmp_path / "extra.md")["mine"]
-    assert mine[0] == "—" and mine[1:] in [line[1:] for line in cells(tmp_path / "table1.md")["GRPO-Guard"]]
+    assert mine[0] == "—" and mine[1:] in [line[1:] for line in cells(tmp_path / "table1.md")["GRPO-Guard, text"]]
     assert "Judged, not trained here: mine (mine)." in (tmp_path / "extra.md").read_text()
 
 

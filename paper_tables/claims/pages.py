@@ -36,10 +36,11 @@ def about(study: Study) -> str:
 
 
 def number(value: float | None, interval: Interval | None) -> str:
-    """Three digits: "0.990 [0.877, 1.10]"; a dash where there is none."""
+    """Three digits: "0.990 [0.877, 1.10]"; a dash where there is no value, and no brackets where no interval."""
     if value is None:
         return DASH
-    return _digits(value) + (f" [{_digits(interval.low)}, {_digits(interval.high)}]" if interval else "")
+    ends = f" [{_digits(interval.low)}, {_digits(interval.high)}]" if interval and not math.isnan(interval.low) else ""
+    return _digits(value) + ends
 
 
 def _digits(value: float) -> str:

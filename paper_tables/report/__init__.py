@@ -52,10 +52,7 @@ def write(study: Study, out: Path, pool: Executor | None = None) -> None:
 def _write(study: Study, folder: Path, pool: Executor) -> None:
     behind = folder / "files"
     behind.mkdir()
-    made: list[Future[Any]] = [
-        pool.submit(outputs.draw, study, behind),
-        pool.submit(charts.write_library, folder / "vega.js"),
-    ]
+    made: list[Future[Any]] = [*outputs.draw(study, behind, pool)]
     with redirect_stdout(io.StringIO()):  # their numbers are on the page
         outputs.write_tables(study, behind)
         statistics.write(study, behind)
@@ -66,6 +63,7 @@ def _write(study: Study, folder: Path, pool: Executor) -> None:
     verdicts = tuple(claim.judge(evidence) for claim in claims.CLAIMS)
     pages.write(study, verdicts, clipping.activity(evidence), behind)
     strips = pictures.strips(study, folder / "pictures")
+    charts.write_library(folder / "vega.js")
     for each in made:
         each.result()
     context = page.context(study, findings, found, verdicts, strips, printed(behind, findings))
