@@ -55,8 +55,9 @@ study: setup  ## the committed study: what has no cell in results/tiny is traine
 results: setup  ## tables, figures, statistics and claims of the committed study, from its cells
 	set -e; for what in tables statistics claims; do $(BIN)/python -m paper_tables $$what --runs results/tiny/cells --out results/tiny; done
 
+# Three on two cores: tests wait for processes that they start.
 test: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm and not browser" tests
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slurm and not browser" tests
 
 test-browser: setup  ## the report and MLflow in a real Chromium: Debian's chromium, or CHROMIUM=FILE, or they are skipped
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m browser -rs tests/test_report_page.py tests/test_ledger_browser.py

@@ -189,7 +189,8 @@ def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
     metrics: pd.DataFrame = _attempt(run.metrics, run.path / "metrics.jsonl")
     keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
     columns = ["update", *(key + suffix for key in keys for suffix in ("", "_n", "_missing"))]
-    frame = metrics.reindex(columns=columns).astype(float).groupby("update", as_index=False).first()
+    judged = metrics.reindex(columns=columns).astype(float).dropna(subset=columns[1:], how="all")
+    frame = judged.groupby("update", as_index=False).first()
     frame = _points(study, run, frame)
     definitions = {f"{key}_definition": run.info.get("definitions", {}).get(key.split("/")[1], "") for key in keys}
     task, left = run.info["task"], [key for key in keys if key.split("/")[1] in later(run)]

@@ -11,8 +11,9 @@ from fake_ledger import write_study
 
 from paper_tables.__main__ import main
 
+# In a process of its own, whose figures another one draws; the same call in the tests' process draws them itself.
 WITNESS = (
-    "import sys; from paper_tables.__main__ import main; code = main(sys.argv[1:]);"
+    "import sys; from paper_tables.__main__ import aside, main; code = main(sys.argv[1:], aside);"
     "unwanted = {'torch', 'mlflow', 'diffusers', 'matplotlib.pyplot'} & set(sys.modules);"
     "print(sorted(unwanted), file=sys.stderr);"
     "sys.exit(code)"

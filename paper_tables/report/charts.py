@@ -80,8 +80,9 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
     drawn = alt.vconcat(*parts, title=title, config=CONFIG).to_dict(validate=False)
     drawn["datasets"] = {name: lines for y in there for name, lines in _data(panel, y).items()}
     panel.to_csv(stem.with_suffix(".csv"), index=False, lineterminator="\n", float_format="%.8g")
-    stem.with_suffix(".png").write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
-    stem.with_suffix(".pdf").write_bytes(vl_convert.vegalite_to_pdf(drawn))
+    shape = vl_convert.vegalite_to_svg(drawn)  # once for both files
+    stem.with_suffix(".png").write_bytes(vl_convert.svg_to_png(shape, scale=2))
+    stem.with_suffix(".pdf").write_bytes(vl_convert.svg_to_pdf(shape))
 
 
 def _legend(methods: list[str]) -> Look:
