@@ -3,7 +3,7 @@
 run.json               as the run's, without what names a machine: its absolute paths, addresses
 status.json            as the run's
 metrics.jsonl          as the run's
-diagnostics.parquet    every number per optimiser update and step, as it was logged
+diagnostics.parquet    every number per optimizer update and step, as it was logged
 histograms.parquet     of the log ratio by (inner, step, sign), summed over updates
 scores.parquet         every score of every evaluation; the images' own hashes are in the run's manifests
 times.jsonl            as the run's, without the hosts' names
@@ -198,7 +198,7 @@ def diagnostics(folder: Path, histograms: bool = True) -> pd.DataFrame:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """What the lines of diagnostics.jsonl say of each optimiser update, without its histograms.
+    """What the lines of diagnostics.jsonl say of each optimizer update, without its histograms.
 
     Raises:
         LedgerError: the file is not what was written.

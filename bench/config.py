@@ -67,7 +67,7 @@ class Method:
 
 @dataclass
 class Task:
-    """A proxy's training prompts and how many optimiser updates its rows take; null means the paper's."""
+    """A proxy's training prompts and how many optimizer updates its rows take; null means the paper's."""
 
     prompts: str = MISSING
     updates: int | None = None

@@ -22,7 +22,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, n: int) -> None:
-        """To be called after optimiser update `n`, counted from 1."""
+        """To be called after optimizer update `n`, counted from 1."""
         if n % self.interval:
             return
         weight = 1 - min((1 + n) / (10 + n), self.decay)

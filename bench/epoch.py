@@ -1,4 +1,4 @@
-"""One epoch of a run: a rollout, its rewards and advantages, and the optimiser updates on it."""
+"""One epoch of a run: a rollout, its rewards and advantages, and the optimizer updates on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gold_metrics.scorer import Scorer
 
 
 def run(session: Session, recipe: Recipe, proxy: Scorer) -> None:
-    """One rollout and its optimiser updates."""
+    """One rollout and its optimizer updates."""
     samples = sample_epoch(session, recipe, proxy)
     times = session.times()
     for inner, positions in enumerate(parts(session)):
@@ -56,7 +56,7 @@ def sample_epoch(session: Session, recipe: Recipe, proxy: Scorer) -> Samples:
 
 
 def parts(session: Session) -> list[set[int]]:
-    """The members of an epoch, by position, in random parts: one for each optimiser update."""
+    """The members of an epoch, by position, in random parts: one for each optimizer update."""
     sampling = session.config.sampling
     at = Coordinates(session.config.seed, "subset", session.state.epoch)
     order = torch.from_numpy(noise.generator(at).permutation(sampling.groups * sampling.group_size))
@@ -64,7 +64,7 @@ def parts(session: Session) -> list[set[int]]:
 
 
 def step(session: Session, recipe: Recipe, samples: Samples, rows: Tensor, times: Tensor, inner: int) -> None:
-    """One optimiser update and its lines in the record."""
+    """One optimizer update and its lines in the record."""
     state = session.state
     records, norm = _gradient(session, recipe, samples, rows, times)
     if not math.isfinite(norm):

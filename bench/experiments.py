@@ -27,7 +27,7 @@ class Row:
         method: the method as the table prints it.
         recipe: key of `baselines.RECIPES` or `baselines.ABLATION`; empty for the base model.
         task: the proxy reward that is trained on; empty for the base model.
-        paper_updates: optimiser updates in the paper ("Step"); 0 for the base model.
+        paper_updates: optimizer updates in the paper ("Step"); 0 for the base model.
         clip: the row's own clip range where it differs from the recipe's, else None.
     """
 

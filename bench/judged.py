@@ -52,11 +52,13 @@ def score(source: str, row: Row, settings: Config) -> Path:
         return folder
     session, process = _session(settings, adapter), _process(settings, row)
     with RunLock(make_folder(folder)):
+        if not forced(settings.force, folder) and _is_done(folder, asked, row, adapter):
+            return folder  # another process did it while the model was loaded
         clear(folder)
         session = replace(session, config=asked, row=row, record=Record(folder), updates=1)
         origin = {"source": source, "commit": hub.commit(found), "sha256": adapter.sha256, "sampled_as": process.name}
         running.begin(session, provenance.describe(session) | {"adapter": origin})
-        with running.noted(folder, asked, writes=True):
+        with running.noted(folder, 1, writes=True):
             _evaluate_twice(replace(session, recipe=process), adapter)
     print(f"{row.name} seed {settings.seed} is judged without and with its adapter: {folder}")
     return folder

@@ -60,7 +60,7 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 def cost(settings: Config, row: Row) -> dict[str, float]:
-    """What an optimiser update costs: members of groups drawn, their images decoded and rewarded, forwards of the
+    """What an optimizer update costs: members of groups drawn, their images decoded and rewarded, forwards of the
     velocity in rollouts, and transitions trained, each with a backward. A base model costs nothing.
     """
     counted, updates = passes.passes_of(settings, row), configuration.planned_updates(settings, row)

@@ -53,7 +53,7 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
     """
     row = find_row(settings.row)
     addresses.check(settings.tracking, settings.judges)
-    config.planned_updates(settings, row)  # what cannot be planned leaves no folder
+    planned = config.planned_updates(settings, row)  # what cannot be planned leaves no folder
     folder, ranks = make_folder(config.folder_of(settings, row)), Ranks()
     with space.explained(folder, "the run"), contextlib.ExitStack() as held:
         earlier = ranks.decide(lambda: claim(folder, settings, held))
@@ -61,7 +61,7 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
             if ranks.first:
                 print(f"{row.name} seed {settings.seed} is finished: {folder} (FORCE=1 repeats it)")
             return folder
-        with noted(folder, settings, ranks.first and not earlier):
+        with noted(folder, planned, ranks.first and not earlier):
             set_precision(settings.tf32)
             check_memory(settings, ranks.device, ranks.count)
             session = prepare(settings, ranks, stop or Stop())
@@ -75,7 +75,7 @@ def run(settings: Config, stop: Stop | None = None) -> Path:
                 train(session)
             mirror(session)
             if ranks.first:
-                print(f"{row.name} seed {settings.seed} has its {session.updates} updates: {folder}")
+                print(f"{row.name} seed {settings.seed} has its {planned} updates: {folder}")
             ranks.wait()  # launchers kill the others once one has left
         except BaseException as error:
             _give_up(session, error)
@@ -106,13 +106,12 @@ def claim(folder: Path, settings: Config, held: contextlib.ExitStack) -> ledger.
 
 
 @contextlib.contextmanager
-def noted(folder: Path, settings: Config, writes: bool) -> Iterator[None]:
+def noted(folder: Path, planned: int, writes: bool) -> Iterator[None]:
     """Leaves in the status of a run that has not begun why it could not."""
     try:
         yield
     except Exception as error:
         with contextlib.suppress(Exception):
-            planned = config.planned_updates(settings, find_row(settings.row))
             Record(folder, writes).status("failed", 0, planned, f"{type(error).__name__}: {error}")
         raise
 

@@ -42,7 +42,7 @@ class Session:
 
     Attributes:
         recipe, proxy: the method and what it is rewarded by; None for a base model.
-        updates: planned optimiser updates, 0 for a base model.
+        updates: planned optimizer updates, 0 for a base model.
         evaluation_sets: the gold set, then the proxies' own.
         scorers: the judges of evaluations, proxies and golds, also those that are asked later.
     """

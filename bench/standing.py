@@ -27,7 +27,7 @@ class Standing:
     Attributes:
         state: one of `STATES`; `stopped` says that it is running and its process is gone.
         host: where it runs, or ran last.
-        update, of: optimiser updates, done and planned; 0 of 0 for a base model.
+        update, of: optimizer updates, done and planned; 0 of 0 for a base model.
         images_per_second: samples of an epoch over its seconds, updates included; None before the first epoch.
         seconds_left: see `estimate`.
         error: the last one, on one line.

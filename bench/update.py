@@ -1,4 +1,4 @@
-"""One optimiser update from sampled transitions, with a record of every trained step."""
+"""One optimizer update from sampled transitions, with a record of every trained step."""
 
 from __future__ import annotations
 

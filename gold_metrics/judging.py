@@ -48,7 +48,7 @@ def judge(
         image_set: N images with their entries.
         scorers: who judges, in the order of the rows.
         progress: called with the number of images done since the last call; N per scorer in all.
-        run, step: what made the images, for the columns of these names; the step is an optimiser update.
+        run, step: what made the images, for the columns of these names; the step is an optimizer update.
         batch: images per call of a per-image scorer.
         cache: folder of scores that were had before (`gold_metrics.cache`); None asks for all of them.
 

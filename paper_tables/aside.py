@@ -27,6 +27,11 @@ class Here(Executor):
 Beside = Callable[[str], AbstractContextManager[Executor]]
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def here(module: str) -> Iterator[Executor]:
     """This process."""
@@ -36,7 +41,7 @@ def here(module: str) -> Iterator[Executor]:
 @contextmanager
 def aside(module: str) -> Iterator[Executor]:
     """Another process, which begins with importing `module`; this one where there is a single core."""
-    if len(os.sched_getaffinity(0)) < 2:
+    if cores() < 2:
         yield Here()
         return
     # Started anew and not forked: what has been imported by now may have threads.

@@ -38,4 +38,5 @@ def over(curves: pd.DataFrame) -> str:
         return ""
     counts = sorted({int(n) for n in curves["seeds"]})
     seeds = "prompts alone, of one seed" if counts[-1] == 1 else f"prompts and {' or '.join(map(str, counts))} seeds"
+    seeds += ", of one seed prompts alone" if counts[0] == 1 < counts[-1] else ""
     return f"bands: 95 % intervals of the change since the base model, over {seeds}"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_ledger import LATENT_ELEMENTS, SAMPLES, schedule, write_study
+from scipy import stats
 
 from bench.experiments import Row
 from paper_tables.claims import clipping, method
@@ -182,6 +183,18 @@ def test_intervals_over_updates_hold_the_mean_though_they_are_few_and_resemble_t
         held += found.low <= 0 <= found.high
     print(updates, like_the_last, held / studies)
     assert 0.9 <= held / studies <= 1
+
+
+def test_of_rows_together_the_one_with_the_fewest_blocks_decides_how_wide_the_interval_is() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    long, short = (
+        pd.DataFrame({"run_id": "a", "update": range(n), "step": 0, "x": values[:n], "seed": 0}) for n in (400, 8)
+    )
+    draws = sums(long, "x")[:, 0, 0]
+    alone, together = over_updates(draws, long), over_updates(draws, long, short)
+    # forty blocks of ten and four of two: sqrt(n / (n - 1)) times the quantile of t with n - 1 degrees of freedom
+    wider = (4 / 3) ** 0.5 * stats.t.ppf(0.975, 3) / ((40 / 39) ** 0.5 * stats.t.ppf(0.975, 39))
+    assert together.high - together.low == pytest.approx(wider * (alone.high - alone.low))
 
 
 def test_one_update_tells_nothing_of_its_own_spread() -> None:

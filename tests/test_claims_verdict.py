@@ -56,6 +56,12 @@ def test_what_is_contradicted_and_what_is_only_smaller_than_the_papers_are_told_
     )
 
 
+def test_a_size_that_the_paper_does_not_print_rules_nothing_out() -> None:
+    chosen = Effect(0.1, "our choice is", printed=False)
+    verdicts = [larger("x", found(*ends), chosen, ()).verdict for ends in ((-0.05, 0.09), (-0.3, -0.2), (0.01, 0.09))]
+    assert verdicts == ["underpowered", "not confirmed", "confirmed"]
+
+
 def test_none_of_a_quotient_is_one_and_not_zero() -> None:
     effect = Effect(8, "the paper has")
     assert larger("x", found(0.5, 3), effect, (), none=1).verdict == "not confirmed"

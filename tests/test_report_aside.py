@@ -22,7 +22,7 @@ def test_curves_of_a_study_are_made_once_and_those_of_one_read_anew_again(tmp_pa
 
 
 def test_work_is_done_in_another_process_and_what_it_raises_is_raised_here() -> None:
-    for pool, elsewhere in ((aside.here, False), (aside.aside, len(os.sched_getaffinity(0)) > 1)):
+    for pool, elsewhere in ((aside.here, False), (aside.aside, aside.cores() > 1)):
         with pool("json") as beside:
             assert (beside.submit(os.getpid).result() != os.getpid()) == elsewhere
             with pytest.raises(FileNotFoundError, match="absent"):

@@ -87,6 +87,16 @@ def test_what_is_judged_is_left_alone_and_another_adapter_of_its_name_refused(
     assert (read(runs, "mine").path / "metrics.jsonl").read_bytes() == before
 
 
+def test_what_another_process_judged_while_the_model_was_loaded_is_kept(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, answers, asked = (read(runs, "mine").path / "metrics.jsonl").read_bytes(), [False], judged._is_done
+    monkeypatch.setattr(judged, "_is_done", lambda *given: answers.pop() if answers else asked(*given))
+    monkeypatch.setattr(judged, "_session", lambda *given: None)
+    assert call(runs, "--name", "mine", "--proxy", "text") == 0 and not answers
+    assert (read(runs, "mine").path / "metrics.jsonl").read_bytes() == before
+
+
 def rewritten(layout: str, source: Path, folder: Path) -> Path:
     """The adapter in another layout; alpha is 16 and the rank 8 (bench/conf/scale/tiny.yaml)."""
     stem = {name.removeprefix("transformer."): tensor for name, tensor in load_file(source / LORA).items()}

@@ -1,4 +1,4 @@
-"""One optimiser update: its gradient by two ways, its steps apart, its diagnostics from raw numbers."""
+"""One optimizer update: its gradient by two ways, its steps apart, its diagnostics from raw numbers."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 run.json           what was asked and with what it was made; the same for the same request, byte for byte
 status.json        state, update, planned updates, error
 metrics.jsonl      a line per update: {"update": 12, "epoch": 6, "proxy/reward": ..., ...}
-diagnostics.jsonl  a line per optimiser update: log ratios, clipping and gradient norms per trained step
+diagnostics.jsonl  a line per optimizer update: log ratios, clipping and gradient norms per trained step
 times.jsonl        a line per epoch: seconds, host; the only file that differs between equal runs
 scores/            a parquet file per evaluation, a row per image and scorer
 images/            an image set per evaluation

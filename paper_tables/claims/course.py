@@ -65,7 +65,7 @@ def guard_falls_later(evidence: Evidence) -> tuple[Part, ...]:
     later = _peak_share(evidence, *rows)
     if later is None:
         return (fall, evidence.nothing(name, *rows, what=AVERAGE))
-    effect = Effect(COMPARABLE, "a tenth of the training is our choice,")
+    effect = Effect(COMPARABLE, "a tenth of the training is our choice,", printed=False)
     return (fall, larger(name, later, effect, evidence.behind(later, AVERAGE, *rows)))
 
 
@@ -113,7 +113,7 @@ def reweighting_alone_collapses_sooner(evidence: Evidence) -> tuple[Part, ...]:
     its own: above 0; Average at the end, FlowGRPO's less its own, against rows 7 and 2 of Table 1.
     """
     printed = Effect(TEMP_FALL, "Table 1, rows 2 and 7, print")
-    sooner = Effect(COMPARABLE, "the paper prints no number, a tenth of the training is our choice,")
+    sooner = Effect(COMPARABLE, "the paper prints no number, a tenth of the training is our choice,", printed=False)
     return (
         _lead(evidence, FLOW_TEXT, "sd3_temp_text", sooner),
         gain(evidence, FLOW_TEXT, "sd3_temp_text", AVERAGE, printed),

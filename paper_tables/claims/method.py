@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 
 from bench.experiments import PAIRS, Pair
 from paper_tables.claims.evidence import Array, Evidence, over_updates, sums
@@ -52,8 +51,8 @@ def _bias_shares(evidence: Evidence, log_ratio: str, band: Band) -> tuple[Part, 
     if not rows:
         return (missing(name, f"no finished run with {log_ratio}: {evidence.make(['sd3_flow_text'])}"),)
     each = {row: sums(evidence.updates(row), "plain", "kl").sum(-1) for row in rows}
-    every = pd.concat([evidence.updates(row) for row in rows])
-    together = over_updates(_quotient(np.sum(list(each.values()), axis=0)), every)
+    # Rows of equal length are drawn alike: together they have no more blocks than one.
+    together = over_updates(_quotient(np.sum(list(each.values()), axis=0)), *map(evidence.updates, rows))
     singles = [
         beside(inside(row, over_updates(_quotient(draws), evidence.updates(row)), band, evidence.ids(row)), "alone")
         for row, draws in each.items()

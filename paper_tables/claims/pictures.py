@@ -59,4 +59,5 @@ def stripes_are_absent(evidence: Evidence) -> tuple[Part, ...]:
 
 def _notable(evidence: Evidence, base: str, key: str) -> Effect:
     found = final(evidence.study, base, key)
-    return Effect(NOTABLE * found.value if found else NOTABLE, "a tenth of the base model's value, our choice, is")
+    size = NOTABLE * found.value if found else NOTABLE
+    return Effect(size, "a tenth of the base model's value, our choice, is", printed=False)

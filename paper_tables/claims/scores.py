@@ -42,7 +42,7 @@ FLOW_TEXT, GUARD_TEXT = "sd3_flow_text", "sd3_guard_text"
 # A unit of the last digit that Table 1 prints of the proxy (PickScore is printed times 26, as the tables have it).
 LAST_DIGIT = {"geneval": 0.01, "pickscore": 0.1, "text": 0.01}
 # What the paper gives no number for is held against the last digit that Table 1 prints of an Average.
-NO_NUMBER = Effect(0.01, "the paper prints no number, the last digit of its Average is")
+NO_NUMBER = Effect(0.01, "the paper prints no number, the last digit of its Average is", printed=False)
 
 
 def gain(evidence: Evidence, row: str, other: str, key: str, effect: Effect) -> Part:

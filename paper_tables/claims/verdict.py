@@ -23,7 +23,8 @@ RULES = (
     "A claim that something is larger, by an effect that the paper prints: confirmed where the whole interval is above "
     "no effect; not confirmed where it is not and lies below the paper's effect, which the data then rule out; "
     "underpowered where it holds both. The reason says whether the effect is contradicted, the whole interval being "
-    "below none, or only smaller than the paper's, whose size is that of its own models.",
+    "below none, or only smaller than the paper's, whose size is that of its own models. Where the paper "
+    "prints none, nothing is too small: not confirmed only where the whole interval is below no effect.",
     "A claim that something is equal, or no worse: confirmed where the whole interval lies inside the margin named "
     "with it; not confirmed where it lies outside; underpowered where it reaches over the margin's edge.",
     "A claim about several pairs or parts: not confirmed where one part is; else not run where one is missing; else "
@@ -40,10 +41,16 @@ RULES = (
 
 @dataclass(frozen=True)
 class Effect:
-    """How large the paper has it, and where: "Table 1, row 4, prints" 0.05."""
+    """How large the paper has it, and where: "Table 1, row 4, prints" 0.05.
+
+    Attributes:
+        printed: whether the size is the paper's; else it is our choice of what would be worth finding, and rules out
+            nothing.
+    """
 
     size: float
     source: str
+    printed: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,8 @@ class Verdict:
 
 def larger(name: str, found: Interval, effect: Effect, runs: tuple[str, ...], *, none: float = 0.0) -> Part:
     """Whether a number is above `none`, where the paper has it at `effect.size`, above `none` too."""
-    verdict = CONFIRMED if found.low > none else REFUTED if found.high < max(none, effect.size) else UNDERPOWERED
+    bar = max(none, effect.size) if effect.printed else none
+    verdict = CONFIRMED if found.low > none else REFUTED if found.high < bar else UNDERPOWERED
     words = f"wanted above {none:g}; {effect.source} {effect.size:.3g}"
     if verdict == CONFIRMED and found.high < effect.size:
         words += ", more than is found here"
