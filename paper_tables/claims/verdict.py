@@ -32,9 +32,9 @@ RULES = (
     "hangs. Parts are not corrected for their number: chance refutes one of five true ones in up to an eighth of "
     "studies.",
     f"A claim about scores needs {SEEDS_NEEDED} seeds: with fewer its interval and number are shown, and it is "
-    "underpowered. A claim about the method itself is read from every optimizer update, its interval is over updates "
-    "of these runs, not over seeds; they are drawn in blocks of ten at most, as neighbours are alike, and the interval "
-    "is as much wider as the t distribution of so few blocks is.",
+    "underpowered. A claim about the method itself is read from the off-policy optimizer updates, of gradients from "
+    "all; its interval is over updates of these runs, not over seeds; they are drawn in blocks of ten at most, as "
+    "neighbours are alike, and the interval is as much wider as the t distribution of so few blocks is.",
     "Intervals hold 95 %; those of steps that are searched for the worst one hold 95 % for all steps together.",
 )
 
