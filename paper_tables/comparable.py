@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import ledger
-from bench.experiments import JUDGED
+from bench.experiments import JUDGED, ROWS
 from bench.protocols import own
 
 # Settings in which runs that are compared may differ: who they are, where they were made, and paths, since what is
@@ -37,6 +37,11 @@ def label(run: ledger.Run) -> str:
 def trained(run: ledger.Run) -> bool:
     """Whether it was trained here: neither a base model nor an adapter that was only judged."""
     return bool(run.info["task"]) and run.info.get("setting") != JUDGED
+
+
+def is_base(run: ledger.Run) -> bool:
+    """Whether it is a base model's own run, by which others are normalised."""
+    return run.info["row"] in ROWS and not ROWS[run.info["row"]].recipe
 
 
 def check_weights(runs: tuple[ledger.Run, ...]) -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import pandas as pd
 
 from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
+from paper_tables.comparable import is_base
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.bootstrap import PROMPTS
 from paper_tables.statistics.coverage import coverage_at
@@ -217,7 +218,7 @@ def _score_counts(study: Study, frame: pd.DataFrame) -> str:
 
 
 def _base_notes(study: Study, frame: pd.DataFrame) -> list[str]:
-    base = {(run.info["backbone"], run.info["seed"]) for run in study.runs if not run.info["task"]}
+    base = {(run.info["backbone"], run.info["seed"]) for run in study.runs if is_base(run)}
     used = set(frame[["backbone", "seed"]].itertuples(index=False, name=None))
     lacking = [f"{backbone} seed {seed}" for backbone, seed in sorted(used - base)]
     return [f"No Average for want of the base model's run: {', '.join(lacking)}."] if lacking else []

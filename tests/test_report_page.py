@@ -90,6 +90,11 @@ def test_every_link_leads_to_a_place_or_a_file_and_markup_from_runs_is_words(fol
     assert found.scripts == 5 and not {name for name in found.named if "onerror" in name or name == "x"}
 
 
+def test_no_object_of_the_program_is_on_the_page(folder: Path) -> None:
+    page = (folder / "index.html").read_text()
+    assert "built-in" not in page and " at 0x" not in page
+
+
 def test_every_chart_is_there_as_png_pdf_and_csv_of_its_points(folder: Path) -> None:
     for panel in ("sd3_text", "flux_geneval"):
         stem = folder / "files" / f"curves_{panel}"

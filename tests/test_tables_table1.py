@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fake_ledger import write_run, write_study
 
 from bench.experiments import EXTRA, TABLE1
+from bench.ledger import Run
+from paper_tables import table1
 from paper_tables.beside import tables
-from paper_tables.frame import StudyError, curves, read
+from paper_tables.comparable import is_base
+from paper_tables.frame import Study, StudyError, curves, read
 from paper_tables.table import Cell, Table, to_csv
 from paper_tables.table1 import extra, measured
 
@@ -190,3 +194,14 @@ def test_a_released_table_says_that_rows_differ_in_more_than_their_recipe(tmp_pa
     assert released.title == "Table 1, tiny scale, protocol released, measured"
     added = [note for note in released.notes if note not in paired.notes]
     assert len(added) == 1 and added[0].startswith("Each row in its method's own published configuration")
+
+
+def test_an_adapter_that_was_only_judged_is_no_base_model() -> None:
+    made = {
+        row: Run(Path(), {"row": row, "backbone": "sd3", "seed": 0, "task": task}, {})
+        for row, task in (("sd3_base", ""), ("mine", ""), ("sd3_flow_text", "text"))
+    }
+    assert [row for row, run in made.items() if is_base(run)] == ["sd3_base"]
+    without = Study("tiny", (made["mine"],))
+    frame = pd.DataFrame({"backbone": ["sd3"], "seed": [0]})
+    assert table1._base_notes(without, frame) == ["No Average for want of the base model's run: sd3 seed 0."]

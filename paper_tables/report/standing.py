@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paper_tables.comparable import trained
+from paper_tables.comparable import is_base, trained
 from paper_tables.frame import Study
 from paper_tables.report.answer import Finding
 from paper_tables.statistics.coverage import coverage_at
@@ -66,9 +66,9 @@ def absent_bases(study: Study, backbones: dict[str, str]) -> list[dict[str, Any]
     """Per backbone whose base model lacks a seed of its rows: its name, the commands that make it, the panels."""
     made = []
     for backbone in dict.fromkeys(run.info["backbone"] for run in study.runs if trained(run)):
-        mine = [run.info for run in study.runs if run.info["backbone"] == backbone]
-        have = {info["seed"] for info in mine if not info["task"]}
-        needy = [info for info in mine if info["task"] and info["seed"] not in have]
+        mine = [run for run in study.runs if run.info["backbone"] == backbone]
+        have = {run.info["seed"] for run in mine if is_base(run)}
+        needy = [run.info for run in mine if run.info["task"] and run.info["seed"] not in have]
         if needy:
             panels = dict.fromkeys(f"{backbones[backbone]}, {info['task']}" for info in needy)
             seeds = tuple(sorted({int(info["seed"]) for info in needy}))
