@@ -13,7 +13,7 @@ from fault_run import ASKED, study, tally
 from faults import Attempt, Blow, FaultError, Life, check
 from left_behind import differences
 
-KILLS = 4
+KILLS = 6
 
 
 def test_runs_that_are_killed_again_and_again_end_as_if_they_had_not_been(tmp_path: Path) -> None:
