@@ -125,6 +125,11 @@ GOLD = {
     "tiny": ("correctness", "cleanliness", "variety"),
     "paper": ("hpsv2", "image_reward", "unified_reward"),
 }
+# How the tables call a base model, by scale.
+BACKBONES = {
+    "tiny": {"sd3": "tiny SD3", "flux": "tiny Flux"},
+    "paper": {"sd3": "SD3.5-M", "flux": "Flux.1-dev"},
+}
 
 
 # What pictures look like, no judgement: variety and stripes are what the paper says over-optimisation costs.

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cells, ledger
-from bench.experiments import ROWS
+from bench.experiments import BACKBONES, ROWS
 from bench.ledger import Run
 
 PAGE, TRIED = "STUDY.md", "TRIED.md"
-BACKBONES = {"sd3": "tiny SD3", "flux": "tiny Flux"}  # the study is of the tiny scale
 INTRODUCTION = """\
 # The tiny study: what was trained, and with what
 
@@ -82,7 +81,7 @@ def durations(runs: Sequence[Run]) -> str:
         info, took = mine[0].info, [seconds(run) for run in mine]
         method, proxy = (info["method"], info["task"]) if info["task"] else ("none: the base model", "—")
         seeds = ", ".join(str(run.info["seed"]) for run in mine)
-        named = f"{row} | {BACKBONES.get(info['backbone'], info['backbone'])} | {method} | {proxy}"
+        named = f"{row} | {BACKBONES[info['scale']][info['backbone']]} | {method} | {proxy}"
         lines.append(f"| {named} | {info['updates']} | {seeds} | {sum(took) / len(took) / 60:.1f} |")
     total = sum(seconds(run) for run in runs) / 3600
     whole = f"Together {total:.1f} hours of one process each, evaluations included; other work may have run beside."

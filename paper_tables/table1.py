@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from bench.experiments import BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
+from bench.experiments import BACKBONES, BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
 from paper_tables.comparable import is_base
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.bootstrap import PROMPTS
@@ -25,10 +25,6 @@ RELEASED = (
     "may also be one of learning rate, KL, schedule or group size."
 )
 UNJUDGED = Cell(None, "not judged")  # yet
-BACKBONES = {
-    "tiny": {"sd3": "tiny SD3", "flux": "tiny Flux"},
-    "paper": {"sd3": "SD3.5-M", "flux": "Flux.1-dev"},
-}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.experiments import BACKBONES
 from paper_tables import claims, outputs, statistics
 from paper_tables.aside import Here
 from paper_tables.claims import clipping, pages
@@ -20,7 +21,6 @@ from paper_tables.frame import Study
 from paper_tables.report import answer, charts, page, pictures
 from paper_tables.report.figures import printed
 from paper_tables.report.points import ALL, points
-from paper_tables.table1 import BACKBONES
 
 STATIC = ("report.css", "page.js", "curves.js", "pictures.js")
 

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench.experiments import GUARD, PROXIES
+from bench.experiments import BACKBONES, GUARD, PROXIES
 from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
 from paper_tables.claims.verdict import RULES, SEEDS_NEEDED, VERDICTS
@@ -90,7 +90,7 @@ def context(
 
 def _curves(study: Study, findings: list[Finding], found: pd.DataFrame, strips: list[dict[str, Any]]) -> dict[str, Any]:
     """What is said and drawn of the curves, the words of their filters, and the data of the page's scripts."""
-    backbones = table1.BACKBONES[study.scale]
+    backbones = BACKBONES[study.scale]
     methods = sorted({each.method for each in findings}, key=_place)
     main = [method for method in methods if method in MAIN or method not in INKS] or methods
     shown = [each for each in findings if each.method in main]
