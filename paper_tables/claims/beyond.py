@@ -87,14 +87,15 @@ def _other_base(own: Evidence, other: Evidence) -> Part:
         why = both.nothing(name, GUARD_TEXT, FLOW_TEXT, what=AVERAGE).reason
         return Part(name, "", reason=f"beside: not to be had, {why}")
     part = of_score(both, name, found, AVERAGE, (GUARD_TEXT, FLOW_TEXT), partial(larger, effect=NO_NUMBER))
-    return beside(part, "what the other settings alone would have done for the base method")
+    return beside(part, "whether the other settings alone would have done as much for the base method")
 
 
 def _settings(evidence: Evidence) -> str:
-    """What a study's runs on text have for VARIED."""
+    """What a study's runs on text have for VARIED; an advantage that is not set is the recipe's own."""
     run = next(iter(evidence.runs(GUARD_TEXT, FLOW_TEXT)), None)
-    settings = flatten(run.info.get("config", {})) if run else {}
-    return ", ".join(f"{key}={settings.get(key)}" for key in VARIED)
+    found = flatten(run.info.get("config", {})) if run else {}
+    own = {"method.advantage": run.info.get("recipe", {}).get("advantage") if run else None}
+    return ", ".join(f"{key}={found.get(key) or own.get(key)}" for key in VARIED)
 
 
 @claim("C19", "flow_grpo, issue 244")
