@@ -156,12 +156,12 @@ def own_proxy(cell: Cell, row: Row, column: Column) -> Cell:
 def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row], marks: dict[Over, str]) -> list[str]:
     seeds = {str(name): sorted(part["seed"]) for name, part in frame.groupby("row", sort=False)}
     every = sorted(set(frame["seed"]))
-    seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}"
+    seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}."
     notes = [
         LEGEND,
         *([RELEASED] if study.protocol == "released" else []),
         *intervals(marks),
-        f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
+        *([f"{seeds_used} {_score_counts(study, frame)} The CSV lists every cell's scores and runs."] if every else []),
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []

@@ -100,6 +100,12 @@ def test_a_row_that_was_not_run_is_dashes_and_named(tmp_path: Path) -> None:
     assert any(note.startswith("No finished run: sd3_temp_text, sd3_flow_geneval") for note in table.notes)
 
 
+def test_where_no_row_of_it_is_finished_the_table_names_the_rows_and_no_seeds(tmp_path: Path) -> None:
+    table = measured(read(write_study(tmp_path, ("ablation_ratio_norm",))))
+    assert not [note for note in table.notes if note.startswith("Seed")]
+    assert any(note.startswith("No finished run: sd3_base, sd3_temp_text") for note in table.notes)
+
+
 def test_an_unfinished_run_is_named_and_not_used(study: Path) -> None:
     write_run(study, "sd3_flow_text", 1, state="preempted", update=12)
     table = measured(read(study))

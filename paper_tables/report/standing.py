@@ -52,8 +52,8 @@ def trust(study: Study, found: list[Finding], backbones: dict[str, str]) -> str:
         few = f" Where there is one seed, {ONE_SEED}." if min(map(len, groups)) == 1 else ""
         first = f"Intervals are over prompts and seeds: {listed(main)}, but {said}.{few}"
     counts = sorted({len(seeds) for seeds in groups})
-    held = ", ".join(f"with {n} seed{'s' if n > 1 else ''} {100 * coverage_at(n):.0f} %" for n in counts)
-    return f"{first} Of simulated studies' 95 % intervals of a mean about so many held the truth: {held}."
+    held = " and ".join(f"{100 * coverage_at(n):.0f} % with {n} seed{'s' if n > 1 else ''}" for n in counts)
+    return f"{first} How far to trust them: in simulated studies, where the truth is known, they held it in {held}."
 
 
 def _seeds(study: Study, found: Finding) -> Seeds:
