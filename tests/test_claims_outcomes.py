@@ -11,7 +11,7 @@ import pytest
 from fake_scores import GOLDS, Scores, memory_study
 
 from bench.experiments import PAIRS
-from paper_tables.claims import course, evaluate, pictures, scores
+from paper_tables.claims import beyond, course, evaluate, pictures, scores
 from paper_tables.claims.evidence import Evidence
 from paper_tables.claims.register import Claim
 from paper_tables.claims.verdict import Part, Verdict
@@ -65,7 +65,7 @@ def pairs(flow: Course, guard: Course) -> dict[str, Course]:
     return rows | {pair.base.name: flow for pair in PAIRS} | {pair.guard.name: guard for pair in PAIRS}
 
 
-claim_18 = scores.not_an_effect_of_other_settings.judge
+claim_18 = beyond.not_an_effect_of_other_settings.judge
 FALLS, STAYS = {"gold": BASE - 0.1 * (UPDATES / 80) ** 2}, {"gold": BASE}
 RISES = {"proxy": BASE + 0.3 * (UPDATES / 80)}
 
@@ -76,7 +76,7 @@ def test_a_planted_gain_is_confirmed_in_all_five_pairs() -> None:
     # 0.1 of a base of 0.6, in every gold
     assert found.value == pytest.approx(0.1 / 0.6, abs=0.03)
     decided = [part for part in found.parts if part.verdict]
-    assert len(decided) == 5 and len(found.parts) == 5 + 5 * len(GOLDS)
+    assert len(decided) == 5 and len(found.parts) == 5 + 5 + 5 * len(GOLDS)
     assert "Table 1, row" in found.reason and "5 parts: 5 confirmed" in found.reason
     assert found.interval and found.interval.over == "prompts and seeds" and found.interval.seeds == len(SEEDS)
 
@@ -328,24 +328,41 @@ def test_most_of_the_benefit_is_more_than_half_of_this_studys_own(share: float, 
     assert found.parts[1].value == pytest.approx((share - 0.5) * 0.38 / 0.6, abs=0.02)
 
 
+def of_settings(study: Study, rate: float) -> Study:
+    """The study, as one of runs at this learning rate that were all judged alike."""
+    for run in study.runs:
+        run.info.update(config={"optim": {"rate": rate}, "method": {"advantage": None}}, hashes={"evaluation": "one"})
+    return study
+
+
 def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
-    studies = [text(ENDS, flow=FALLS, guard=STAYS), text(ENDS, flow=FALLS, guard=STAYS)]
-    for rate, study in zip((1e-3, 3e-3), studies, strict=True):
-        for run in study.runs:
-            run.info["config"] = {"optim": {"rate": rate}, "method": {"advantage": None}}
-    alone, both = (claim_18(Evidence(studies[0], others)) for others in ((), studies[1:]))
+    own, other = (of_settings(text(ENDS, flow=FALLS, guard=STAYS), rate) for rate in (1e-3, 3e-3))
+    alone, both = (claim_18(Evidence(own, others)) for others in ((), (other,)))
     assert alone.verdict == "not run" and "--other runs/RATE" in alone.reason
     assert both.verdict == "confirmed"
-    assert [part.name.rpartition(" at ")[2] for part in both.parts] == [
+    assert [part.name.rpartition(" at ")[2] for part in both.parts if part.verdict] == [
         "optim.rate=0.001, method.advantage=None", "optim.rate=0.003, method.advantage=None"
     ]  # fmt: skip
-    nothing = text(ENDS, flow=STAYS, guard=STAYS)
-    nothing.runs[-1].info["config"] = {}
-    assert claim_18(Evidence(studies[0], [nothing])).verdict == "not confirmed"
+    nothing = of_settings(text(ENDS, flow=STAYS, guard=STAYS), 3e-3)
+    assert claim_18(Evidence(own, [nothing])).verdict == "not confirmed"
+
+
+def test_what_another_rate_alone_does_for_the_base_method_is_shown_beside() -> None:
+    own = of_settings(text(ENDS, flow=FALLS, guard=STAYS), 3e-3)
+    slow = of_settings(text(ENDS, flow={"gold": BASE - 0.02 * UPDATES / 80}, guard=FALLS), 1e-3)
+    part = claim_18(Evidence(own, [slow])).parts[-1]
+    assert (
+        part.name.startswith("sd3_guard_text at optim.rate=0.003") and "sd3_flow_text at optim.rate=0.001" in part.name
+    )
+    # neither the 0.1 that it has over the base method here, nor the loss of 0.08 in the other study
+    assert part.verdict == "" and part.value == pytest.approx(0.02 / 0.6, abs=0.02)
+    slow.runs[-1].info["hashes"] = slow.runs[1].info["hashes"] = {"evaluation": "another"}
+    apart = claim_18(Evidence(own, [slow])).parts[-1]
+    assert apart.value is None and "other prompts" in apart.reason
 
 
 def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:
-    found = judged(scores.no_heavy_kl_is_needed, text(ENDS, flow=FALLS, guard=STAYS))
+    found = judged(beyond.no_heavy_kl_is_needed, text(ENDS, flow=FALLS, guard=STAYS))
     assert found.verdict == "not run" and "`make extra`" in found.reason
 
 

@@ -1,4 +1,4 @@
-"""Gold at matched proxy, peaks and falls, areas, hacking and distance, on curves whose answer is known."""
+"""Gold at matched proxy, peaks and falls, areas and hacking, on curves whose answer is known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fake_scores import GOLDS, Scores, golds, memory_study
+from fake_scores import Scores, golds, memory_study
 
 from paper_tables.frame import Study
 from paper_tables.statistics import area_between, divergence, hacking, matched_gold, peak
@@ -157,23 +157,3 @@ def test_hacking_is_a_proxy_above_and_gold_below_the_base_beyond_doubt() -> None
     np.testing.assert_allclose(found["proxy_gain"], [0, 0.1, 0.2, 0.2, -0.1], atol=0.03)
     np.testing.assert_allclose(found["gold_gain"], [0, 0.1, -0.2, 0, -0.2], atol=0.03)
     assert hacking(study({FLOW: curve}), BASE).empty and hacking(study({FLOW: curve}), GUARD).empty
-
-
-def test_distance_is_the_root_of_the_kl_where_it_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = study({FLOW: [(0.5, 1.0), (0.6, 0.9)]}, seeds=2)
-    assert np.isnan(divergence(some, FLOW)["sqrt_kl"]).all()
-    for number, run in enumerate(some.runs):
-        frame = run.metrics().assign(**{"kl/base": [0.0, 2.0 * (number % 2) + 3][: len(run.metrics())]})
-        monkeypatch.setitem(run.__dict__, "metrics", lambda frame=frame: frame)
-    flow = [run for run in some.runs if run.info["row"] == FLOW]
-    kl = np.mean([run.metrics()["kl/base"].iloc[1] for run in flow])
-    found = divergence(some, FLOW)
-    np.testing.assert_allclose(found["sqrt_kl"], [0, kl**0.5])
-    np.testing.assert_allclose(found[["gold/average", "proxy"]], [[1, 0.5], [0.9, 0.6]])
-
-
-def test_golds_weigh_alike_in_the_average() -> None:
-    start, last = golds(np.full((6, 1), 0.5)), dict(zip(GOLDS, np.full((3, 6, 1), 0.5), strict=True))
-    last[GOLDS[2]] = np.full((6, 1), 0.8)
-    found = divergence(memory_study({(BASE, 0): {0: start}, (FLOW, 0): {0: start, 20: last}}), FLOW)
-    np.testing.assert_allclose(found["gold/average"], [1, (1 + 1 + 1.6) / 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_tables.claims import clipping, course, method, pages, pictures, scores
+from paper_tables.claims import beyond, clipping, course, method, pages, pictures, scores
 from paper_tables.claims.evidence import Evidence
 from paper_tables.claims.register import Claim
 from paper_tables.claims.verdict import Part as Part
@@ -27,12 +27,12 @@ CLAIMS: tuple[Claim, ...] = (
     course.guard_falls_later,
     course.reweighting_alone_collapses_sooner,
     scores.mean_correction_gives_most,
-    scores.no_heavy_kl_is_needed,
+    beyond.no_heavy_kl_is_needed,
     pictures.diversity_is_kept,
     pictures.stripes_are_absent,
     course.convergence_is_comparable,
-    scores.not_an_effect_of_other_settings,
-    scores.released_bias_gives_the_same,
+    beyond.not_an_effect_of_other_settings,
+    beyond.released_bias_gives_the_same,
 )
 
 

@@ -1,11 +1,12 @@
-"""What stands beside gold at equal proxy: where the proxies of both end, and gold at the end, a plateau included."""
+"""What stands beside gold at equal updates and at equal proxy: gold at equal distance, and on a proxy's plateau."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from paper_tables.claims.evidence import Array, Evidence
+from paper_tables.claims.evidence import Array, Evidence, bases
 from paper_tables.claims.verdict import Part
+from paper_tables.statistics.distance import gold_at_distance
 from paper_tables.statistics.estimate import AVERAGE, PROXY, Ask, estimate, updates
 from paper_tables.statistics.matching import gold_at, overlap
 from paper_tables.statistics.training import observed
@@ -25,6 +26,22 @@ def range_of_proxies(evidence: Evidence, rows: Rows) -> str:
         at = np.array(ask.updates)[(curve >= high[:, None]).argmax(-1)].mean()
         ends.append(f"by {row} at update {at:.0f} of {ask.updates[-1]}")
     return f"proxies from {low.mean():.3g} to {high.mean():.3g}, reached {' and '.join(ends)}"
+
+
+def at_equal_distance(evidence: Evidence, rows: Rows) -> tuple[Part, ...]:
+    """Gold of the first less gold of the second where both are as far from the base model, as far as both went.
+
+    A method that moves less in an update keeps more gold for that alone.
+    """
+    if evidence.absent(*rows, *bases(rows)):
+        return ()
+    found = gold_at_distance(evidence.study, *rows)
+    name = f"{' - '.join(rows)}, {AVERAGE} at equal distance from the base model"
+    if found.interval is None:
+        return (Part(name, "", reason=found.reason, runs=evidence.ids(*rows)),)
+    words = f"beside, what is left where both are at sqrt(KL) {found.reach:.3g}, the furthest that both went"
+    runs = evidence.behind(found.interval, AVERAGE, *rows)
+    return (Part(name, "", found.interval.value, found.interval, words, runs),)
 
 
 def at_the_ends(evidence: Evidence, rows: Rows) -> tuple[Part, ...]:

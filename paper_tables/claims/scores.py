@@ -10,14 +10,11 @@ from functools import partial
 import numpy as np
 
 from bench.experiments import PAIRS, Pair
-from bench.ledger.runs import flatten
 from paper_tables import published
-from paper_tables.claims.clipping import norms
-from paper_tables.claims.evidence import Array, Evidence, bases, over_updates
-from paper_tables.claims.matched import at_the_ends, range_of_proxies
+from paper_tables.claims.evidence import Array, Evidence, bases
+from paper_tables.claims.matched import at_equal_distance, at_the_ends, range_of_proxies
 from paper_tables.claims.register import claim
 from paper_tables.claims.verdict import (
-    SEEDS_NEEDED,
     UNDERPOWERED,
     Band,
     Effect,
@@ -25,10 +22,8 @@ from paper_tables.claims.verdict import (
     beside,
     inside,
     larger,
-    missing,
     untold,
 )
-from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.statistics.estimate import AVERAGE, Ask, ends, estimate
 from paper_tables.statistics.outcomes import difference, final
@@ -36,8 +31,6 @@ from paper_tables.statistics.power import needed
 from paper_tables.statistics.training import matched_gold
 
 Held = Callable[..., Part]
-# What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes and the KL of C14.
-VARIED = ("optim.rate", "method.advantage")
 FLOW_TEXT, GUARD_TEXT = "sd3_flow_text", "sd3_guard_text"
 # A unit of the last digit that Table 1 prints of the proxy (PickScore is printed times 26, as the tables have it).
 LAST_DIGIT = {"geneval": 0.01, "pickscore": 0.1, "text": 0.01}
@@ -89,7 +82,8 @@ def printed_gain(pair: Pair) -> Effect:
     return Effect(float(frame["d_average"][name]), f"Table 1, row {frame['row'][name]}, prints")
 
 
-def _no_lower(digit: float) -> Band:
+def no_lower(digit: float) -> Band:
+    """No further below than a unit of the last digit that Table 1 prints."""
     return Band(-digit, math.inf, "a unit of the last digit that Table 1 prints")
 
 
@@ -101,7 +95,7 @@ def proxy_is_not_lost(evidence: Evidence) -> tuple[Part, ...]:
     digit printed.
     """
     return tuple(
-        no_loss(evidence, pair.guard.name, pair.base.name, "proxy", _no_lower(LAST_DIGIT[pair.base.task]))
+        no_loss(evidence, pair.guard.name, pair.base.name, "proxy", no_lower(LAST_DIGIT[pair.base.task]))
         for pair in PAIRS
     )
 
@@ -110,9 +104,12 @@ def proxy_is_not_lost(evidence: Evidence) -> tuple[Part, ...]:
 def gold_is_higher_at_equal_updates(evidence: Evidence) -> tuple[Part, ...]:
     """At an equal number of updates GRPO-Guard's gold scores are above the base method's, in all five pairs.
 
-    Test: difference of the Average at the end of training, against the printed difference; every gold score beside.
+    Test: difference of the Average at the end of training, against the printed difference. Beside, what is left of it
+    at equal distance from the base model, and every gold score.
     """
     parts = [gain(evidence, pair.guard.name, pair.base.name, AVERAGE, printed_gain(pair)) for pair in PAIRS]
+    for pair in PAIRS:
+        parts += at_equal_distance(evidence, (pair.guard.name, pair.base.name))
     for pair in PAIRS:
         for gold in evidence.study.golds if not evidence.absent(pair.guard.name, pair.base.name) else ():
             part = gain(evidence, pair.guard.name, pair.base.name, f"gold/{gold}", NO_NUMBER)
@@ -159,7 +156,7 @@ def mean_correction_gives_most(evidence: Evidence) -> tuple[Part, ...]:
         gain(evidence, mean, FLOW_TEXT, AVERAGE, half),
         _most(evidence, mean, GUARD_TEXT, FLOW_TEXT),
         gain(evidence, norm, mean, AVERAGE, NO_NUMBER),
-        no_loss(evidence, GUARD_TEXT, norm, AVERAGE, _no_lower(NO_NUMBER.size)),
+        no_loss(evidence, GUARD_TEXT, norm, AVERAGE, no_lower(NO_NUMBER.size)),
     )
 
 
@@ -178,63 +175,3 @@ def _most(evidence: Evidence, part: str, whole: str, base: str) -> Part:
 
 def _beyond_half(part: Array, whole: Array, base: Array) -> Array:
     return np.asarray((part - base) - (whole - base) / 2)
-
-
-@claim("C14", "section 4")
-def no_heavy_kl_is_needed(evidence: Evidence) -> tuple[Part, ...]:
-    """GRPO-Guard without a KL penalty does not fall behind FlowGRPO with its own KL penalty.
-
-    Test: at an equal number of updates, Average and proxy no lower than by a unit of the last digit printed. The paper
-    has no such row; FlowGRPO's KL is 0.04, for PickScore 0.01.
-    """
-    parts = []
-    for task, digit in LAST_DIGIT.items():
-        rows = (f"sd3_guard_{task}", f"sd3_flow_kl_{task}")
-        parts.append(no_loss(evidence, *rows, AVERAGE, _no_lower(NO_NUMBER.size)))
-        parts.append(no_loss(evidence, *rows, "proxy", _no_lower(digit)))
-    return tuple(parts)
-
-
-@claim("C18", "section 4; the released configurations")
-def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
-    """GRPO-Guard's gain is not one of the learning rate or of the advantage's scale.
-
-    Test: C8 on text, in this study and in those of other settings that are named beside it. Runs that differ in a
-    setting never share a folder, so each setting is a study of its own.
-    """
-    if evidence.others:
-        return tuple(_text_gain(study) for study in (evidence.study, *evidence.others))
-    rows = ", ".join(("sd3_base", FLOW_TEXT, GUARD_TEXT))
-    return (missing(
-        "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
-        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, also with method.advantage=global_std"
-        ", and name the folders: `python -m paper_tables claims --other runs/RATE`",
-    ),)  # fmt: skip
-
-
-def _text_gain(study: Study) -> Part:
-    """C8 on text in one study, its settings in the part's name."""
-    pair = next(pair for pair in PAIRS if pair.guard.name == GUARD_TEXT)
-    part = gain(Evidence(study), GUARD_TEXT, FLOW_TEXT, AVERAGE, printed_gain(pair))
-    settings = next((flatten(run.info.get("config", {})) for run in study.of([pair.guard])), {})
-    shown = ", ".join(f"{key}={settings.get(key)}" for key in VARIED)
-    return replace(part, name=f"{part.name} at {shown}")
-
-
-@claim("C19", "flow_grpo, issue 244")
-def released_bias_gives_the_same(evidence: Evidence) -> tuple[Part, ...]:
-    """The released script's bias, a mean over the batch, gives the same result as the bias of each sample.
-
-    Test: text on SD3.5-M: Average and proxy at the end equal to a unit of the last digit, and the mean gradient norm
-    over all steps equal to within a quarter (our choice).
-    """
-    rows = ("sd3_guard_released_text", GUARD_TEXT)
-    digit = Band(-NO_NUMBER.size, NO_NUMBER.size, "a unit of the last digit that Table 1 prints")
-    scores = tuple(no_loss(evidence, *rows, key, digit) for key in (AVERAGE, "proxy"))
-    name = f"{rows[0]} / {rows[1]}, gradient norm"
-    if not evidence.diagnosed(*rows):
-        return (*scores, evidence.nothing(name, *rows, what="diagnostics"))
-    released, corrected = (norms(evidence, row).sum(-1) for row in rows)
-    band = Band(1 / 1.25, 1.25, "a quarter each way is our choice")
-    found = over_updates(released / corrected, *(evidence.updates(row, inner=None) for row in rows))
-    return (*scores, inside(name, found, band, evidence.ids(*rows)))

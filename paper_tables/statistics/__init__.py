@@ -6,6 +6,9 @@ Also: `panel.panel`, `budgets.budgets` and `power.power`, which have the names o
 from paper_tables.statistics.bootstrap import Interval as Interval
 from paper_tables.statistics.bootstrap import interquartile_mean as interquartile_mean
 from paper_tables.statistics.bootstrap import interval as interval
+from paper_tables.statistics.distance import AtDistance as AtDistance
+from paper_tables.statistics.distance import divergence as divergence
+from paper_tables.statistics.distance import gold_at_distance as gold_at_distance
 from paper_tables.statistics.files import write as write
 from paper_tables.statistics.outcomes import Wins as Wins
 from paper_tables.statistics.outcomes import difference as difference
@@ -17,7 +20,6 @@ from paper_tables.statistics.power import Power as Power
 from paper_tables.statistics.training import Matched as Matched
 from paper_tables.statistics.training import Peak as Peak
 from paper_tables.statistics.training import area_between as area_between
-from paper_tables.statistics.training import divergence as divergence
 from paper_tables.statistics.training import hacking as hacking
 from paper_tables.statistics.training import matched_gold as matched_gold
 from paper_tables.statistics.training import peak as peak

@@ -17,6 +17,7 @@ from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
 from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.distance import divergence, gold_at_distance
 from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, run_ids, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
 from paper_tables.statistics.panel import cube
@@ -48,8 +49,8 @@ def statistics(study: Study) -> pd.DataFrame:
     """A line per row, key and method: value, low, high, over, prompts, seeds, level, note, runs.
 
     Methods: mean and interquartile mean over seeds at the last evaluation; difference from `other`, the row's method
-    without what is new in it; won, all up, all down against the base; matched, area, peak update, fall; power, how many
-    seeds would resolve the printed effect, in its note.
+    without what is new in it, also at matched proxy and at equal distance from the base model; won, all up, all down
+    against the base; area, fall; power, how many seeds would resolve the printed effect, in its note.
     """
     lines: list[Line] = []
     for row in rows(study):
@@ -137,6 +138,9 @@ def _of_pair(study: Study, row: str, other: str) -> Iterator[Line]:
     matched = training.matched_gold(study, row, other)
     note = matched.reason or f"proxy {matched.low:.4f} to {matched.high:.4f}"
     yield from line(AVERAGE, "difference at matched proxy", matched.interval, note, always=True)
+    apart = gold_at_distance(study, row, other)
+    note = apart.reason or f"sqrt(KL) {apart.reach:.4f}"
+    yield from line(AVERAGE, "difference at equal distance", apart.interval, note, always=True)
 
 
 def _effect(row: str, other: str) -> tuple[float, str]:
@@ -170,7 +174,7 @@ def _curve(study: Study, row: str) -> pd.DataFrame:
         frame = frame.merge(
             lines.reindex(columns=list(ends)).assign(update=np.array(steps, dtype=np.int64)), on="update", how="left"
         )
-    distance = training.divergence(study, row)[["update", "sqrt_kl"]]
+    distance = divergence(study, row)[["update", "sqrt_kl"]]
     flags = training.hacking(study, row)[["update", "flag"]].rename(columns={"flag": "hacking"})
     seeds = len(cube(study, row).seeds)
     return (

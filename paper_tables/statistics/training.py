@@ -1,4 +1,4 @@
-"""What happens on the way: the highest gold and the fall from it, gold at matched proxy, hacking, distance."""
+"""What happens on the way: the highest gold and the fall from it, gold at matched proxy, hacking."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def peak(study: Study, row: str) -> Peak | None:
     halves = [Ask(row, AVERAGE, steps, half) for half in (0, 1)]
     if len(steps) < 2 or steps[-1] != _end(study, row):
         return None
-    whole = _across(study, Ask(row, AVERAGE, steps))
+    whole = across(study, Ask(row, AVERAGE, steps))
     top = int(whole.argmax())
     found = estimate(study, halves, _fall)
     return Peak(steps[top], float(whole[top]), _unless_certain(found)) if found else None
@@ -111,8 +111,7 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
     the difference is averaged over the records of the row with fewer of them in the range that both reach; only the
     denser row is interpolated, since a chord lies below a curve that bends down.
     """
-    names = {name: (task_of(study, name), base_row(study, name)) for name in (row, other)}
-    if len(set(names.values())) > 1 or not names[row][0]:
+    if not comparable_pair(study, row, other):
         return Matched(None, reason=f"{row} and {other} are not trained on one proxy of one backbone, or not run")
     asks = [Ask(name, key, _both(study, name)) for name in (row, other) for key in (PROXY, AVERAGE)]
     curves = observed(study, asks)
@@ -128,23 +127,6 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
     if found is None or np.isnan(found.low):
         return Matched(found, float(low.mean()), float(high.mean()), "the proxies overlap by chance alone: no interval")
     return Matched(found, float(low.mean()), float(high.mean()))
-
-
-def divergence(study: Study, row: str) -> pd.DataFrame:
-    """Gold and proxy against the distance from the base model (Gao et al. 2022, figure 1); means over seeds.
-
-    Columns: update, sqrt_kl (the square root of the KL in nats per image, summed exactly over the transitions; NaN
-    where the record has none), gold/average, proxy.
-    """
-    steps = updates(study, row)
-    return pd.DataFrame(
-        {
-            "update": list(steps),
-            "sqrt_kl": np.sqrt(_kl(study, row).reindex(steps).to_numpy(dtype=float)),
-            AVERAGE: _across(study, Ask(row, AVERAGE, steps)),
-            "proxy": _across(study, Ask(row, PROXY, steps)),
-        }
-    )
 
 
 def hacking(study: Study, row: str) -> pd.DataFrame:
@@ -173,15 +155,20 @@ def observed(study: Study, asks: Sequence[Ask]) -> list[Floats] | None:
     return [curve[0] for curve in levels(asks, [column_means(panel) for panel in panels])]
 
 
-def _end(study: Study, row: str) -> int | None:
-    end = ends(study, row)
-    return end[0][0] if end else None
-
-
-def _across(study: Study, ask: Ask) -> Floats:
+def across(study: Study, ask: Ask) -> Floats:
     """(U,) means over seeds; NaN where there is no such measure."""
     found = observed(study, [ask])
     return found[0].mean(axis=0) if found else np.full(len(ask.updates), np.nan)
+
+
+def comparable_pair(study: Study, row: str, other: str) -> bool:
+    """Whether both are trained, on one proxy of one backbone."""
+    return task_of(study, row) != "" and len({(task_of(study, x), base_row(study, x)) for x in (row, other)}) == 1
+
+
+def _end(study: Study, row: str) -> int | None:
+    end = ends(study, row)
+    return end[0][0] if end else None
 
 
 def _both(study: Study, row: str) -> tuple[int, ...]:
@@ -223,10 +210,3 @@ def _sparse(names: list[str], low: Floats, high: Floats) -> str:
         f"between the proxies {low.mean():.4f} and {high.mean():.4f} that both reach, under at least one seed "
         f"{' and '.join(names)} was never evaluated: evaluate more often"
     )
-
-
-def _kl(study: Study, row: str) -> pd.Series[float]:
-    """The KL to the base by update, mean over the seeds that recorded it."""
-    frames = [run.metrics() for run in study.runs if run.info["row"] == row]
-    found = [frame.set_index("update")["kl/base"].dropna() for frame in frames if "kl/base" in frame]
-    return pd.concat(found).groupby(level=0).mean() if found else pd.Series(dtype=float)
