@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.experiments import BACKBONES, GUARD, PAIRS, PROXIES
 from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
 from paper_tables.claims.verdict import RULES, SEEDS_NEEDED, VERDICTS
+from paper_tables.claims.words import ABOUT_NOT_COUNTED, NOT_COUNTED, reader
 from paper_tables.frame import Study
 from paper_tables.report import answer, charts, pictures, provenance, standing
 from paper_tables.report.answer import Finding, signed
@@ -31,9 +33,9 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 READING = (
-    "The proxy is the reward that a row, a method on a backbone, was trained on; gold scores judge the same pictures, and nothing was trained on "
-    "them. Either rose or fell where the 95 % interval of its change since the base model, drawn as a band, leaves out "
-    "0. Parted: the proxy rose and the gold average fell."
+    "The proxy is the reward that a row, a method on a backbone, was trained on; gold scores judge the same pictures, "
+    "and nothing was trained on them. Either rose or fell where the 95 % interval of its change since the base model, "
+    "drawn as a band, leaves out 0. Parted: the proxy rose and the gold average fell."
 )
 # Method rows that are drawn without being asked for; the ablation's come when they are ticked.
 MAIN = ("FlowGRPO", "DanceGRPO", "TempFlowGRPO", "GRPO-Guard")
@@ -170,30 +172,33 @@ def _tables(study: Study) -> list[tuple[str, Table]]:
 
 
 def _claims(study: Study, verdicts: tuple[claims.Verdict, ...], places: dict[str, str]) -> dict[str, Any]:
-    counts = Counter(each.verdict for each in verdicts)
+    counts, plain = Counter(each.verdict for each in verdicts), reader(study)
     few = any(FEW_SEEDS.search(each.reason) for each in verdicts)
     return {
-        "claims": [_claim(each, places) for each in verdicts],
+        "claims": [_claim(each, places, plain) for each in verdicts],
         "claims_reading": f"{pages.about(study)} {UNDECIDED * few}",
         "rules": RULES,
         "tally": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
     }
 
 
-def _claim(verdict: claims.Verdict, places: dict[str, str]) -> dict[str, Any]:
+def _claim(verdict: claims.Verdict, places: dict[str, str], plain: Callable[[str], str]) -> dict[str, Any]:
     """A verdict with its numbers as words, and the places of its rows."""
     rows = {places[run]: run for run in verdict.runs if run in places}
     parts = [
-        {"name": part.name, "verdict": part.verdict or "beside", "shown": pages.number(part.value, part.interval),
-         "over": pages.over(part.interval), "reason": reason_of(part.reason)}
+        {"name": plain(part.name), "verdict": part.verdict or NOT_COUNTED,
+         "shown": pages.number(part.value, part.interval), "over": pages.over(part.interval),
+         "reason": plain(reason_of(part.reason))}
         for part in verdict.parts
     ]  # fmt: skip
     return vars(verdict) | {
         "shown": pages.number(verdict.value, verdict.interval) if verdict.value is not None else "",
         "over": pages.over(verdict.interval),
-        "reason": reason_of(verdict.reason.removeprefix(f"{verdict.of}: ")),
+        "of": plain(verdict.of),
+        "reason": plain(reason_of(verdict.reason.removeprefix(f"{verdict.of}: "))),
         "parts": parts,
-        "rows": [(place.removeprefix("runs-"), place) for place in rows],
+        "note": "" if all(part.verdict for part in verdict.parts) else ABOUT_NOT_COUNTED,
+        "rows": [(plain(place.removeprefix("runs-")), place) for place in rows],
     }
 
 

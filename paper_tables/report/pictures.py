@@ -103,13 +103,13 @@ def _judged(strip: dict[str, Any], task: str) -> list[dict[str, str]]:
 def _gains(
     strip: dict[str, Any], base: dict[str, Any], task: str, golds: tuple[str, ...]
 ) -> dict[str, tuple[float, float]]:
-    """Per prompt what the last picture has more than the base model's: of the proxy, and of gold over the base's mean."""
+    """Per prompt what the last picture has more than the base model's: of the proxy, of gold over its mean there."""
     before = {prompt["id"]: scores[0] for prompt, scores in zip(base["prompts"], base["scores"], strict=True)}
-    known = [scores for scores in before.values() if set(golds) <= set(scores)]
-    means = {gold: sum(scores[gold] for scores in known) / len(known) for gold in golds if known}
+    known = [first for first in before.values() if set(golds) <= set(first)]
+    means = {gold: sum(first[gold] for first in known) / len(known) for gold in golds if known}
     found = {}
-    for prompt, scores in zip(strip["prompts"], strip["scores"], strict=True):
-        first, last = before.get(prompt["id"], {}), scores[-1]
+    for prompt, (*_, last) in zip(strip["prompts"], strip["scores"], strict=True):
+        first = before.get(prompt["id"], {})
         if {task, *golds} <= set(first) & set(last):
             gold = sum((last[gold] - first[gold]) / (means[gold] or 1) for gold in golds) / len(golds)
             found[prompt["id"]] = (last[task] - first[task], gold)

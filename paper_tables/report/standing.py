@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paper_tables.claims.evidence import training
 from paper_tables.comparable import is_base, trained
 from paper_tables.frame import Study
 from paper_tables.report.answer import Finding
@@ -74,12 +75,6 @@ def absent_bases(study: Study, backbones: dict[str, str]) -> list[dict[str, Any]
             seeds = tuple(sorted({int(info["seed"]) for info in needy}))
             made.append({
                 "name": backbones[backbone], "seeds": listed(seeds), "panels": "; ".join(panels), "some": bool(have),
-                "commands": [_command(study, f"{backbone}_base", seed) for seed in seeds],
+                "commands": [training(study, f"{backbone}_base", seed) for seed in seeds],
             })  # fmt: skip
     return made
-
-
-def _command(study: Study, row: str, seed: int) -> str:
-    scale = "" if study.scale == "tiny" else f" scale={study.scale}"
-    protocol = "" if study.protocol == "paired" else f" protocol={study.protocol}"
-    return f"python -m bench.train row={row}{scale}{protocol} seed={seed}"
