@@ -56,8 +56,9 @@ report: setup  ## a page of it all, OUT/report/index.html, to be opened in a bro
 	@$(if $(OF_COMMITTED),echo "this is of the committed study$(if $(filter file,$(origin RUNS)),: no runs of your own in $(RUNS))")
 	$(BIN)/python -m paper_tables report --runs $(REPORTED) --out $(OUT)
 
-study: setup  ## the committed study: what has no cell in results/tiny is trained; SEEDS=0,1,2 ROWS=A,B HOURS=3
-	$(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))
+STUDIED := $(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))
+study: setup  ## the committed study: what has no cell in results/tiny is trained; SEEDS=0,1,2 ROWS=A,B HOURS=3 SETTINGS=rate_third
+	$(STUDIED) $(if $(SETTINGS),--settings $(SETTINGS))
 	$(MAKE) results
 
 results: setup  ## tables, figures, statistics and claims of the committed study, from its cells

@@ -1,6 +1,7 @@
-"""`python -m bench.study`: every row of Tables 1 and 2 on the tiny scale, long enough for over-optimisation to show.
+"""`python -m bench.study`: every row of the harness on the tiny scale, long enough for over-optimisation to show.
 
     python -m bench.study [--seeds 0,1,2] [--rows A,B] [--hours 3]    trains what has no cell yet
+    python -m bench.study --settings NAME                             the rows of claim C18 with other settings
     python -m bench.study --check ROW SEED                            trains one cell anew, and compares
 
 A run becomes a cell (`bench.cells`) under results/tiny as soon as it is finished. What has a cell is not trained again;
@@ -15,17 +16,22 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from bench import cells, ledger, repeats, study_page, suite
 from bench.config import Config, ConfigError
-from bench.experiments import TABLE1, TABLE2, RowError, find_row
+from bench.experiments import ROWS, RowError, find_row
+from bench.ledger.runs import SETTINGS
 from bench.record import LedgerError, forced
 from bench.suite import Job
 
-ROWS = tuple(dict.fromkeys([*TABLE1, *(row.name for row in TABLE2.values())]))
+# Of claim C18, whose rows are trained again with them: a third of the rate, as the released configurations of FlowGRPO
+# and GRPO-Guard have theirs (`bench.protocols`), and the scale of the advantage that the study does not take.
+VARIED = {"rate_third": ("optim.rate=6.7e-4",), "global_std": ("method.advantage=global_std",)}
+VARIED_ROWS = ("sd3_base", "sd3_flow_text", "sd3_guard_text")
 # Chosen on another seed than these; results/tiny/TRIED.md says what was tried.
 SEEDS = (0, 1, 2)
 UPDATES = {"geneval": 160, "pickscore": 240, "text": 160}
@@ -35,11 +41,12 @@ RESULTS = Path("results/tiny")
 FAULTS = (ConfigError, RowError, LedgerError, OSError)
 
 
-def configure(row: str, seed: int, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a cell; `overrides` have the last word."""
+def configure(row: str, seed: int, overrides: Sequence[str] = (), other: str = "") -> Config:
+    """The settings of a cell, of those that are varied with the key `other` of VARIED; `overrides` come last."""
     budgets = [f"tasks.{task}.updates={updates}" for task, updates in UPDATES.items()]
-    study = ["scale=tiny", f"seed={seed}", f"evaluation.every={EVALUATE_EVERY}", "runs=runs/study", "suite=study"]
-    return suite.configure(row, [*study, *budgets, *overrides])
+    name = f"study_{other}" if other else "study"
+    study = ["scale=tiny", f"seed={seed}", f"evaluation.every={EVALUATE_EVERY}", f"runs=runs/{name}", f"suite={name}"]
+    return suite.configure(row, [*study, *budgets, *VARIED.get(other, ()), *overrides])
 
 
 def folder_of(settings: Config, kept: Path) -> Path:
@@ -101,11 +108,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.study", description=__doc__, formatter_class=raw)
     parser.add_argument("overrides", nargs="*", help="as for bench.train: tracking=null ...")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), metavar="A,B", help="default: %(default)s")
-    parser.add_argument("--rows", default=",".join(ROWS), metavar="A,B", help="default: those of Tables 1 and 2")
+    parser.add_argument("--settings", choices=list(VARIED), default="", help="other settings, of claim C18")
+    parser.add_argument("--rows", metavar="A,B", help="default: all; with --settings those of claim C18")
     parser.add_argument("--hours", type=float, default=float("inf"), help="begin no run after so many")
     parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core, on a GPU one)")
     parser.add_argument("--check", nargs=2, metavar=("ROW", "SEED"), help="train this cell anew and compare")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="its folder cells/ has the cells (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="has cells/ and settings/NAME/cells/ (%(default)s)")
     args = parser.parse_intermixed_args(arguments)
     for seed in [*args.seeds.split(","), *(args.check or [])[1:]]:
         if not seed.isdecimal():
@@ -117,15 +125,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 all that was begun is packed, or the check passed; 1 it is not, or did not; 2 refused."""
     args = parse(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    kept = args.out / "cells"
+    kept = (args.out / SETTINGS / args.settings if args.settings else args.out) / "cells"
+    settled = partial(configure, overrides=args.overrides, other=args.settings)
     try:
         if args.check:
             row, seed = args.check
-            return repeats.check(configure(find_row(row).name, int(seed), args.overrides), kept)
-        rows = [find_row(name).name for name in args.rows.split(",")]
-        settings = [configure(row, int(seed), args.overrides) for seed in args.seeds.split(",") for row in rows]
+            return repeats.check(settled(find_row(row).name, int(seed)), kept)
+        names = args.rows.split(",") if args.rows else VARIED_ROWS if args.settings else ROWS
+        rows = [find_row(name).name for name in names]
+        settings = [settled(row, int(seed)) for seed in args.seeds.split(",") for row in rows]
         missing = train_all(settings, kept, args.jobs or suite.rows_at_a_time(), args.hours)
-        study_page.write(kept, args.out)
+        study_page.write(args.out / "cells", args.out)
     except FAULTS as error:
         print(f"bench.study: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -9,14 +9,15 @@ from pathlib import Path
 from bench import cells, ledger
 from bench.experiments import BACKBONES, ROWS
 from bench.ledger import Run
+from bench.ledger.runs import SETTINGS
 
 PAGE, TRIED = "STUDY.md", "TRIED.md"
 INTRODUCTION = """\
 # The tiny study: what was trained, and with what
 
-Every row of the paper's Tables 1 and 2 trained on the little world, whose pipelines have SD3's and Flux's architecture
-and 1.4 million parameters each: nothing here was trained at full size. What came of it is in the tables, figures and
-claims beside this page.
+Every row of the paper's Tables 1 and 2, and the rows beside them, trained on the little world, whose pipelines have
+SD3's and Flux's architecture and 1.4 million parameters each: nothing here was trained at full size. What came of it is
+in the tables, figures and claims beside this page.
 
 A *cell*, `cells/ROW/seedN`, is one training run packed into small files: its settings, scores, diagnostics and, of
 seed 0, some pictures. This page is written by `python -m bench.study` from the cells; do not edit it. Tables, figures
@@ -30,20 +31,31 @@ def write(kept: Path, out: Path) -> Path:
     Raises:
         LedgerError: a cell cannot be read.
     """
-    order = {name: number for number, name in enumerate(ROWS)}
-    found = ledger.load(kept) if kept.is_dir() else []
-    runs = sorted(found, key=lambda run: (order.get(run.info["row"], len(order)), run.info["row"], run.info["seed"]))
+    runs = _runs(kept)
+    others = {name: _runs(folder) for name, folder in ledger.varied(kept).items()}
     tried = out / TRIED
     said = tried.read_text(encoding="utf-8").strip() if tried.exists() else "Not written down yet."
-    parts = [INTRODUCTION, contents(runs), made_with(runs), durations(runs), f"## What was tried before\n\n{said}"]
+    everything = [*runs, *(run for found in others.values() for run in found)]
+    varied = [f"With other settings, for claim C18, `{SETTINGS}/{name}`: {contents(of)}" for name, of in others.items()]
+    parts = [INTRODUCTION, contents(runs), *varied, made_with(everything), durations(runs)]
+    parts.append(f"## What was tried before\n\n{said}")
     out.mkdir(parents=True, exist_ok=True)
     (out / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return out / PAGE
 
 
+def _runs(kept: Path) -> list[Run]:
+    """The cells of a folder, in the order of the tables."""
+    order = {name: number for number, name in enumerate(ROWS)}
+    found = ledger.load(kept) if kept.is_dir() else []
+    return sorted(found, key=lambda run: (order.get(run.info["row"], len(order)), run.info["row"], run.info["seed"]))
+
+
 def contents(runs: Sequence[Run]) -> str:
     """How many cells there are, of how many rows and seeds, and which are lacking."""
     rows, seeds = (sorted({run.info[key] for run in runs}) for key in ("row", "seed"))
+    if not runs:
+        return "No cell is finished yet."
     there = {(run.info["row"], run.info["seed"]) for run in runs}
     lacking = [f"{row} seed {seed}" for row in rows for seed in seeds if (row, seed) not in there]
     said = f"{len(runs)} cells: {len(rows)} rows with {_seeds(seeds)}"

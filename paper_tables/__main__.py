@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench.ledger import varied
 from paper_tables.aside import Beside, aside, here
 from paper_tables.frame import StudyError, read
 
@@ -28,6 +29,7 @@ WRITERS = {
 }
 
 DRAWING = ("tables", "report")  # whose figures another process draws
+JUDGING = ("claims", "report")  # which compare the claims' studies of other settings
 
 
 def main(argv: Sequence[str] | None = None, beside: Beside = here) -> int:
@@ -45,25 +47,25 @@ def main(argv: Sequence[str] | None = None, beside: Beside = here) -> int:
     parser.add_argument("what", nargs="?", choices=list(WRITERS), default="tables", help="what to make; the tables")
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny"), help="folder of run folders ROW/seedK")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what is made")
-    parser.add_argument("--other", type=Path, nargs="+", help="claims: folders of runs with other settings, for C18")
+    help_other = "for C18, folders of other settings, or none; those at RUNS/../settings/*/NAME"
+    parser.add_argument("--other", type=Path, nargs="*", help=help_other)
     arguments = parser.parse_args(argv)
-    if arguments.other and arguments.what != "claims":
-        parser.error("--other is for the claims alone")
+    if arguments.other and arguments.what not in JUDGING:
+        parser.error(f"--other is for {' and '.join(JUDGING)} alone")
     try:
         with beside("paper_tables.outputs") if arguments.what in DRAWING else nullcontext() as pool:
             study = read(arguments.runs)
             more: dict[str, Any] = {"pool": pool} if pool else {}
-            more |= {"others": [read(root) for root in arguments.other]} if arguments.other else {}
+            if arguments.what in JUDGING:
+                others = varied(arguments.runs).values() if arguments.other is None else arguments.other
+                more["others"] = [read(root) for root in others]
             arguments.out.mkdir(parents=True, exist_ok=True)
             _writer(arguments.what)(study, arguments.out, **more)
     except StudyError as error:
         print(f"paper_tables: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(
-            f"paper_tables: cannot write to {arguments.out}: {error}; choose another with --out",
-            file=sys.stderr,
-        )
+        print(f"paper_tables: cannot write to {arguments.out}: {error}; choose another with --out", file=sys.stderr)
         return 2
     return 0
 

@@ -92,7 +92,7 @@ def test_a_command_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -
     assert "invalid choice: 'claim'" in capsys.readouterr().err
 
 
-def test_other_settings_are_for_the_claims_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_are_for_claims_and_report_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["tables", "--other", "runs/tiny"])
-    assert "--other is for the claims alone" in capsys.readouterr().err
+    assert "--other is for claims and report alone" in capsys.readouterr().err

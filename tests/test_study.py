@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,8 @@ from bench_runs import overrides
 from fake_ledger import write_run
 
 from bench import cells, ledger, repeats, study, suite, train
-from bench.experiments import TABLE1, TABLE2
+from bench.experiments import EXTRA, TABLE1, TABLE2
+from bench.ledger import flatten
 from bench.suite import Job
 from paper_tables import claims, outputs, statistics
 from paper_tables.frame import read
@@ -49,13 +51,21 @@ def call(folder: Path, *more: str) -> int:
     return study.main([*settings, "--rows", ROWS, "--seeds", "0", "--jobs", "2", "--out", str(folder / "out")])
 
 
-def test_the_study_has_every_row_of_both_tables_at_several_times_the_default_budget() -> None:
-    assert set(study.ROWS) == {*TABLE1, *(row.name for row in TABLE2.values())} and len(study.SEEDS) >= 3
+def test_the_study_has_every_row_at_several_times_the_default_budget() -> None:
+    assert {*TABLE1, *(row.name for row in TABLE2.values()), *EXTRA} == set(study.ROWS) and len(study.SEEDS) >= 3
     for task in study.UPDATES:
         row = next(row.name for row in TABLE1.values() if row.task == task)
         ours, default = Job(study.configure(row, 0)), Job(suite.configure(row, []))
         assert ours.planned == study.UPDATES[task] > 2 * default.planned
         assert ours.planned % study.EVALUATE_EVERY == 0
+
+
+def test_other_settings_differ_from_the_study_in_one_setting_and_in_where_they_are() -> None:
+    for name in study.VARIED:
+        for row in study.VARIED_ROWS:
+            here, there = (flatten(asdict(study.configure(row, 0, other=other))) for other in ("", name))
+            changed = {key for key in here if here[key] != there[key]} - {"runs", "suite", "tracking"}
+            assert len(changed) == 1 and len({here["suite"], there["suite"]}) == len({here["runs"], there["runs"]}) == 2
 
 
 def test_finished_runs_become_cells_and_keep_all_but_their_checkpoints(made: Path) -> None:
@@ -210,8 +220,9 @@ def texts(folder: Path) -> dict[str, str]:
 @pytest.mark.skipif(not (RESULTS / "cells").is_dir(), reason="no cell of the study is committed")
 def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(tmp_path: Path, undrawn: None) -> None:
     found = read(RESULTS / "cells")
-    for write in (outputs.write_all, statistics.write, claims.write):
+    for write in (outputs.write_all, statistics.write):
         write(found, tmp_path)
+    claims.write(found, tmp_path, [read(folder) for folder in ledger.varied(RESULTS / "cells").values()])
     assert texts(tmp_path) == texts(RESULTS)
     (tmp_path / study.study_page.TRIED).write_text((RESULTS / study.study_page.TRIED).read_text())
     page = study.study_page.write(RESULTS / "cells", tmp_path)
@@ -219,15 +230,17 @@ def test_what_is_committed_is_made_again_from_its_cells_byte_for_byte(tmp_path: 
 
 
 @pytest.mark.skipif(not (RESULTS / "cells").is_dir(), reason="no cell of the study is committed")
-def test_every_committed_cell_is_whole_small_and_of_the_settings_of_the_study() -> None:
-    for run in ledger.load(RESULTS / "cells"):
+@pytest.mark.parametrize("other", ["", *study.VARIED])
+def test_every_committed_cell_is_whole_small_and_of_the_settings_of_its_study(other: str) -> None:
+    kept = RESULTS / "settings" / other / "cells" if other else RESULTS / "cells"
+    for run in ledger.load(kept):
         assert run.finished and cells.seals.damaged(run.path) == {}
         assert sum(path.stat().st_size for path in run.path.iterdir()) < 500_000
         assert run.info["updates"] == study.UPDATES.get(run.info["task"], 0)
     # That the others differ from these in nothing but their recipes is what tables are refused without.
-    for row in ("flux_base", "sd3_guard_text"):
-        run = ledger.read(RESULTS / "cells" / row / f"seed{study.PICTURED}")
-        repeats.check_asked(run, study.configure(row, study.PICTURED))
+    for row in ("sd3_base", "sd3_guard_text"):
+        run = ledger.read(kept / row / f"seed{study.PICTURED}")
+        repeats.check_asked(run, study.configure(row, study.PICTURED, other=other))
 
 
 def test_a_cell_says_what_the_images_of_its_run_hashed_to(made: Path) -> None:

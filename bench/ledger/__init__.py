@@ -4,8 +4,8 @@ A run folder is the truth; MLflow is a copy that can be made again at any time: 
 """
 
 from bench.ledger.copies import mirror
-from bench.ledger.runs import Run, flatten, folders, load, points, read
+from bench.ledger.runs import Run, flatten, folders, load, points, read, varied
 from bench.record import LedgerError
 from bench.strips import Picture
 
-__all__ = ["LedgerError", "Picture", "Run", "flatten", "folders", "load", "mirror", "points", "read"]
+__all__ = ["LedgerError", "Picture", "Run", "flatten", "folders", "load", "mirror", "points", "read", "varied"]

@@ -32,6 +32,7 @@ from bench.record import METRIC_FILES, LedgerError, read_lines
 from bench.strips import Picture
 
 NAME = r"\w[\w.-]*"  # of a row
+SETTINGS = "settings"  # beside a study's runs: folders of such with other settings
 SECTIONS = {"log_ratio_mean": "ratio/mean", "log_ratio_std": "ratio/std", "grad_norm": "grad/step"}
 
 
@@ -133,6 +134,11 @@ def folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise LedgerError(f"no folder of runs at {root}; train some first: make table1")
     return [path.parent for path in sorted(root.glob("*/seed*/run.json"))]
+
+
+def varied(root: Path) -> dict[str, Path]:
+    """The folders of a study's runs with other settings, by what they are called: ROOT/../settings/NAME/`root.name`."""
+    return {folder.parent.name: folder for folder in sorted(root.parent.glob(f"{SETTINGS}/*/{root.name}"))}
 
 
 def load(root: Path) -> list[Run]:

@@ -61,8 +61,8 @@ def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
     rows = ", ".join(f"`{row}`" for row in (BASE, FLOW_TEXT, GUARD_TEXT))
     return (missing(
         "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
-        f"seed=K optim.rate=RATE runs=runs/RATE` on {SEEDS_NEEDED} seeds or more, also with method.advantage=global_std"
-        ", and name the folders: `python -m paper_tables claims --other runs/RATE`",
+        f"seed=K optim.rate=RATE runs=runs/RATE suite=RATE` on {SEEDS_NEEDED} seeds or more, also with "
+        "method.advantage=global_std, and name the folders: `python -m paper_tables claims --other runs/RATE`",
     ),)  # fmt: skip
 
 

@@ -113,7 +113,8 @@ def reweighting_alone_collapses_sooner(evidence: Evidence) -> tuple[Part, ...]:
     """The weight sigma sqrt(dt) alone (TempFlowGRPO, Temp-Reweight) reaches a proxy sooner and costs more gold.
 
     Test: text on SD3.5-M: updates to nine tenths of the rise that both make, as a share of training, FlowGRPO's less
-    its own: above 0; Average at the end, FlowGRPO's less its own, against rows 7 and 2 of Table 1.
+    its own: above 0; Average at the end, FlowGRPO's less its own, against rows 7 and 2 of Table 1. Temp-Reweight is the
+    weight alone; TempFlowGRPO also branches, and is rewarded at every step.
     """
     printed = Effect(TEMP_FALL, "Table 1, rows 2 and 7, print")
     sooner = Effect(COMPARABLE, "the paper prints no number, a tenth of the training is our choice,", printed=False)

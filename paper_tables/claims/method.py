@@ -27,7 +27,8 @@ def log_ratio_is_biased(evidence: Evidence) -> tuple[Part, ...]:
 
     Test: off-policy updates of every row with a plain log ratio: the sum of its means over what equation 7 gives for
     them, 1 if it holds and 0 without a bias. As the log ratio is a mean over D elements, that is D/2 times the variance
-    that the noise gives it.
+    that the noise gives it. The variance that is recorded also holds how far ‖Δμ‖² differs between samples: where the
+    policy moved far in an update the number comes out below 1 though the equation holds.
     """
     band = Band(1 - BIAS_SHARE, 1 + BIAS_SHARE, "equation 7 gives 1; a quarter each way is our choice")
     return _bias_shares(evidence, "log_r", band)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from contextlib import redirect_stdout
 from importlib.resources import as_file, files
@@ -25,13 +26,14 @@ from paper_tables.report.points import ALL, points
 STATIC = ("report.css", "page.js", "curves.js", "pictures.js")
 
 
-def write(study: Study, out: Path, pool: Executor | None = None) -> None:
+def write(study: Study, out: Path, pool: Executor | None = None, others: Sequence[Study] = ()) -> None:
     """Write the folder `out`/report anew, and print where its page is.
 
     It is built aside and put in place when it is whole; what stood there is kept until then.
 
     Args:
         pool: what draws the figures and charts meanwhile.
+        others: studies with other settings, for claim C18.
 
     Raises:
         StudyError: a record is damaged.
@@ -41,7 +43,7 @@ def write(study: Study, out: Path, pool: Executor | None = None) -> None:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     try:
-        _write(study, making, pool or Here())
+        _write(study, making, pool or Here(), others)
         shutil.rmtree(folder, ignore_errors=True)
         making.rename(folder)
     finally:
@@ -49,7 +51,7 @@ def write(study: Study, out: Path, pool: Executor | None = None) -> None:
     print(f"Report: {folder / 'index.html'}")
 
 
-def _write(study: Study, folder: Path, pool: Executor) -> None:
+def _write(study: Study, folder: Path, pool: Executor, others: Sequence[Study]) -> None:
     behind = folder / "files"
     behind.mkdir()
     made: list[Future[Any]] = [*outputs.draw(study, behind, pool)]
@@ -59,7 +61,7 @@ def _write(study: Study, folder: Path, pool: Executor) -> None:
     found, findings = points(study, behind / "curves.csv"), answer.findings(study)
     for panel in page.panels(findings, BACKBONES[study.scale], found):
         made.append(pool.submit(charts.write, _lines(found, panel), panel["name"], behind / panel["stem"]))
-    evidence = Evidence(study)
+    evidence = Evidence(study, others)
     verdicts = tuple(claim.judge(evidence) for claim in claims.CLAIMS)
     pages.write(study, verdicts, clipping.activity(evidence), behind)
     strips = pictures.strips(study, folder / "pictures")
