@@ -177,6 +177,16 @@ def test_rows_beside_table_1_have_its_columns_and_are_divided_by_its_base_models
     assert cell(found, "sd3_flow_kl_text", "Average").value == pytest.approx(1)
 
 
+def test_a_row_beside_table_1_has_its_distance_from_the_base_model_where_that_was_recorded(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, ("sd3_base", "sd3_flow_kl_text", "sd3_guard_released_text"), seeds=(0, 1))
+    for seed, kl in enumerate((9.0, 23.0)):
+        change_last_line(runs / "sd3_flow_kl_text" / f"seed{seed}", **{"kl/base": kl})
+    found = extra(read(runs))
+    assert found and found.heads[-1] == "sqrt(KL)" and any(note.startswith("sqrt(KL): ") for note in found.notes)
+    assert cell(found, "sd3_flow_kl_text", "sqrt(KL)").display == "4.0"
+    assert cell(found, "sd3_guard_released_text", "sqrt(KL)").value is None
+
+
 def test_a_row_beside_table_1_without_its_base_model_says_so(tmp_path: Path) -> None:
     found = extra(read(write_study(tmp_path, ("sd3_base", "sd3_flow_kl_text", "flux_guard_beta_text"))))
     assert found and cell(found, "flux_guard_beta_text", "Average").value is None
