@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -224,10 +223,10 @@ def test_a_place_on_the_page_is_named_by_plain_letters() -> None:
 
 def test_an_interrupted_report_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = planted(sd3_flow_text=(0.2, -0.2))
-    monkeypatch.setattr(report, "_write", lambda study, folder, pool: (folder / "index.html").write_text("first"))
+    monkeypatch.setattr(report, "_write", lambda study, folder, *_: (folder / "index.html").write_text("first"))
     report.write(study, tmp_path)
 
-    def torn(study: Study, folder: Path, pool: Executor) -> None:
+    def torn(study: Study, folder: Path, *_: object) -> None:
         (folder / "index.html").write_text("half")
         raise KeyboardInterrupt
 
