@@ -9,6 +9,10 @@ STUDY := $(SCALE)$(if $(filter released,$(PROTOCOL)),_released)
 RUNS := runs/$(STUDY)
 OUT := out/$(STUDY)
 BIN := .venv/bin
+# A misspelt word is refused before anything is installed, also where RUNS is given and the scale would not be looked at.
+known = $(or $(filter $($(1)),$(2)),$(error there is no $(1)=$($(1)): wanted one of $(2)))
+KNOWN := $(call known,SCALE,$(basename $(notdir $(wildcard bench/conf/scale/*.yaml))))
+KNOWN += $(call known,PROTOCOL,$(basename $(notdir $(wildcard bench/conf/protocol/*.yaml))))
 TABLES := $(BIN)/python -m paper_tables --runs $(RUNS) --out $(OUT)
 
 export OMP_NUM_THREADS := 1
@@ -42,10 +46,14 @@ extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two oth
 figures: setup  ## redraw table and figures from stored runs
 	$(TABLES)
 
-# Of RUNS where that is given, else of one's own runs where there are any, else of the committed study.
-REPORTED = $(if $(filter file,$(origin RUNS)),$(or $(wildcard $(RUNS)),results/tiny/cells),$(RUNS))
+# Of RUNS where that is given, else of one's own runs where there are any, else of the committed study, whose page has a
+# folder of its own: neither overwrites the other.
+COMMITTED := results/tiny/cells
+REPORTED = $(if $(filter file,$(origin RUNS)),$(or $(wildcard $(RUNS)),$(COMMITTED)),$(RUNS))
+OF_COMMITTED = $(filter $(abspath $(COMMITTED)),$(abspath $(REPORTED)))
+report: OUT = $(if $(OF_COMMITTED),out/study,out/$(STUDY))
 report: setup  ## a page of it all, OUT/report/index.html, to be opened in a browser; RUNS=FOLDER OUT=FOLDER choose others
-	@$(if $(filter results/tiny/cells,$(REPORTED)),echo "no runs of your own in $(RUNS): this is of the committed study")
+	@$(if $(OF_COMMITTED),echo "this is of the committed study$(if $(filter file,$(origin RUNS)),: no runs of your own in $(RUNS))")
 	$(BIN)/python -m paper_tables report --runs $(REPORTED) --out $(OUT)
 
 STUDIED := $(BIN)/python -m bench.study $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(HOURS),--hours $(HOURS))

@@ -161,6 +161,9 @@ def histogram_edges() -> list[float]:
     return [HISTOGRAM_UNIT * math.sinh(top * (i - half) / half) for i in range(HISTOGRAM_BINS + 1)]
 
 
+ALL_ROWS = "`python -m bench.suite table1 --list` lists Table 1's, as `ablation` and `extra` do theirs"
+
+
 class RowError(ValueError):
     """No row has that name."""
 
@@ -169,12 +172,12 @@ def find_row(name: str) -> Row:
     """The row called `name`: of a table, or of a method of one's own.
 
     Raises:
-        RowError: no such row; the message lists near names, or all of them.
+        RowError: no such row; the message lists near names, or says what lists all.
     """
     if found := ROWS.get(name) or own_row(name):
         return found
-    near = difflib.get_close_matches(name, ROWS, n=3) or list(ROWS)
-    raise RowError(f"no row is called {name!r}; did you mean one of: {', '.join(near)}?")
+    near = ", ".join(difflib.get_close_matches(name, ROWS, n=3))
+    raise RowError(f"no row is called {name!r}; " + (f"did you mean one of: {near}?" if near else ALL_ROWS))
 
 
 def own_row(name: str) -> Row | None:

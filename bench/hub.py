@@ -51,8 +51,10 @@ def fetch(source: str, files: Sequence[str], what: str) -> Path:
         return Path(source)
     repository, _, below = source.partition(":")
     if Path(source).exists() or not re.fullmatch(REPOSITORY, repository):
-        kind = "a file" if Path(source).exists() else "neither a folder here nor OWNER/NAME of a hub repository"
-        raise OSError(f"no {what} could be loaded from {source!r}: it is {kind}; name the folder that holds it")
+        kind = f"{source!r} is a file" if Path(source).exists() else (
+            f"there is no folder {source!r} here, nor is that OWNER/NAME of a hub repository"
+        )  # fmt: skip
+        raise OSError(f"{kind}: name the folder that holds the {what}")
     place = PurePosixPath(below)
     if place.is_absolute() or ".." in place.parts:
         raise OSError(f"wanted REPOSITORY:SUBFOLDER with a folder inside the repository, found {source!r}")
@@ -61,7 +63,7 @@ def fetch(source: str, files: Sequence[str], what: str) -> Path:
             snapshot_download(repository, allow_patterns=[escape(below and f"{place}/") + file for file in files])
         )
     except (OSError, ValueError) as error:
-        raise OSError(refusal(repository, error, what)) from error
+        raise OSError(f"there is no folder {source!r} here, and {refusal(repository, error, what)}") from error
     if not (folder / place).is_dir():
         raise OSError(
             f"no {what} could be loaded from hub repository {repository!r}: it has none in a folder {below!r}"

@@ -45,7 +45,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("image_set", type=Path, metavar="IMAGE_SET", help="folder of images with a manifest.jsonl")
-    parser.add_argument("--out", type=Path, required=True, help="parquet file for the scores, one row per score")
+    parser.add_argument("--out", type=Path, help="parquet file for the scores, one row per score; always needed")
     scorers = f"names, separated by commas, of: {', '.join(SCORERS)}; the little world's own need not be named"
     parser.add_argument("--scorers", default="", help=scorers)
     setting = "an option of a scorer, as hpsv2.version=v2.0; may be repeated"
@@ -56,6 +56,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", default="", help="what made the images, for the column `run`")
     parser.add_argument("--step", type=int, default=None, help="of that run, for the column `step`")
     args = parser.parse_args(arguments)
+    if args.out is None and not args.image_set.exists():  # else `read` says so
+        known = f"nor a command of that name ({', '.join(COMMANDS)})"
+        parser.exit(2, f"gold_metrics: there is no folder '{args.image_set}' here, {known}\n")
+    if args.out is None:
+        parser.error("--out is needed: the parquet file for the scores")
     if args.batch < 1:
         parser.error(f"--batch should be at least 1, found {args.batch}")
     return args

@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.experiments import TABLE1, Pair, Row
+from bench.experiments import PAIRS, TABLE1, Pair, Row
 from paper_tables.bands import over
 from paper_tables.figure7 import draw
 from paper_tables.style import COLOURS, GREY, canvas, styled
 
-# Panels in Table 1's order; the sixth place holds the legend.
-PANELS = tuple(dict.fromkeys((row.backbone, row.task) for row in TABLE1.values() if row.task))
+# Panels in the order of Table 1's pairs; the sixth place holds the legend.
+PANELS = tuple((pair.guard.backbone, pair.guard.task) for pair in PAIRS)
 
 
 @styled
@@ -44,13 +44,14 @@ def figure1(curves: pd.DataFrame, pair: Pair | None) -> Figure:
 
 
 def _panel(axes: Axes, curves: pd.DataFrame, backbone: str, task: str) -> None:
-    """One curve per method, from a ring (base model) to a dot (end of training)."""
+    """One curve per method, from a ring (base model) to a dot (end of training), which has its intervals."""
     for row in _rows(backbone, task):
         part = curves[(curves["row"] == row.name) & curves["gold/average"].notna()].sort_values("update")
         colour = COLOURS[row.method]
         axes.plot(part["proxy"], part["gold/average"], color=colour)
         axes.plot(part["proxy"][:1], part["gold/average"][:1], "o", ms=4, mfc="white", mec=colour)
         axes.plot(part["proxy"][-1:], part["gold/average"][-1:], "o", ms=4, color=colour)
+        _interval(axes, part[-1:], colour)
     axes.axhline(1, color=GREY, lw=0.5, zorder=0)
     axes.set_title(f"{backbone} {task}", loc="left")
     axes.set_xlabel(f"proxy: {task}")
@@ -62,13 +63,24 @@ def _panel(axes: Axes, curves: pd.DataFrame, backbone: str, task: str) -> None:
         axes.set_xticks([])
 
 
+def _interval(axes: Axes, end: pd.DataFrame, colour: str) -> None:
+    """A thin cross over the intervals of the last point's proxy and gold, where they are known."""
+    if not {"proxy_low", "gold/average_low"} <= set(end):
+        return
+    axes.hlines(end["gold/average"], end["proxy_low"], end["proxy_high"], color=colour, lw=0.6, alpha=0.7)
+    axes.vlines(end["proxy"], end["gold/average_low"], end["gold/average_high"], color=colour, lw=0.6, alpha=0.7)
+
+
 def _legend(axes: Axes, curves: pd.DataFrame) -> None:
     methods = [row.method for row in TABLE1.values() if row.recipe and row.name in set(curves["row"])]
     lines = [Line2D([], [], color=COLOURS[method], label=method) for method in dict.fromkeys(methods)]
     ring = Line2D([], [], ls="", marker="o", mfc="white", mec=GREY, label="start: the base model")
     dot = Line2D([], [], ls="", marker="o", color=GREY, label="end of training")
+    cross = Line2D([], [], ls="", marker="+", ms=9, mew=0.6, color=GREY, label="95 % intervals of its changes")
     axes.axis("off")
-    axes.legend(handles=[*lines, ring, dot], frameon=False, loc="upper left")
+    axes.legend(
+        handles=[*lines, ring, dot, *([cross] if "proxy_low" in curves else [])], frameon=False, loc="upper left"
+    )
 
 
 def _rows(backbone: str, task: str) -> list[Row]:

@@ -67,7 +67,7 @@ def draw(study: Study, out: Path, pool: Executor) -> list[Future[Drawn]]:
     What both figures and tables need is made here, so that no process makes it again.
     """
     pair = find_pair(study)
-    first = pool.submit(_told, write_curves, figure_curves(study, pair), pair, study.golds, out)
+    first = pool.submit(_told, write_curves, figure_curves(study), pair, study.golds, out)
     return [first, pool.submit(_told, write_diagnostics, study, pair, out) if pair else pool.submit(_told, _no_pair)]
 
 
@@ -106,11 +106,10 @@ def _write_files(files: dict[str, str], out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def figure_curves(study: Study, pair: Pair | None) -> pd.DataFrame:
-    """The curves of Figures 1 and 7 as `frame.seed_mean` gives them, with bands about those of `pair` and Table 2."""
+def figure_curves(study: Study) -> pd.DataFrame:
+    """The curves of Figures 1 and 7 as `frame.seed_mean` gives them, with the bands about them."""
     frame = seed_mean(curves(study), study)
-    near = [row.name for row in (*TABLE2.values(), *((pair.base, pair.guard) if pair else ()))]
-    return frame.merge(bands(study, near, frame), on=["row", "update"], how="left")
+    return frame.merge(bands(study, frame["row"], frame), on=["row", "update"], how="left")
 
 
 def write_curves(frame: pd.DataFrame, pair: Pair | None, golds: tuple[str, ...], out: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
 from bench.experiments import BACKBONES, BASE, EXTRA, JUDGED, PROXIES, ROWS, TABLE1, Row
@@ -12,6 +13,7 @@ from paper_tables.comparable import is_base
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.bootstrap import PROMPTS
 from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.distance import at_the_end
 from paper_tables.statistics.estimate import ends
 from paper_tables.statistics.outcomes import final
 from paper_tables.table import EMPTY, Cell, Over, Table, mark_intervals, number, text, with_ends
@@ -24,6 +26,8 @@ RELEASED = (
     "Each row in its method's own published configuration (bench/protocols.py), so that a difference between two rows "
     "may also be one of learning rate, KL, schedule or group size."
 )
+DISTANCE = "sqrt(KL)"
+ABOUT_DISTANCE = f"{DISTANCE}: distance from the base model, from the KL in nats per image at the last evaluation."
 UNJUDGED = Cell(None, "not judged")  # yet
 
 
@@ -78,10 +82,23 @@ def measured(study: Study) -> Table:
 def extra(study: Study) -> Table | None:
     """The rows beside Table 1 that have a finished run, in its columns and by its base models; None where none has.
 
-    After the runner's own, those of other methods and of adapters that were trained elsewhere.
+    After the runner's own, those of other methods and of adapters that were trained elsewhere; last, where a run has
+    recorded it, how far each is from its base model.
     """
     rows = {row.name: row for row in study.rows if row.name in EXTRA or row.name not in ROWS}
-    return _measured(study, rows, f"Beside Table 1, {_where(study)}, measured") if rows else None
+    return (
+        _with_distances(study, _measured(study, rows, f"Beside Table 1, {_where(study)}, measured")) if rows else None
+    )
+
+
+def _with_distances(study: Study, table: Table) -> Table:
+    """The table with DISTANCE, where one of its rows has it."""
+    found = [at_the_end(study, row) for row in table.keys]
+    if np.isnan(found).all():
+        return table
+    cells = (EMPTY if np.isnan(each) else number(each, 1) for each in found)
+    lines = tuple((*line, cell) for line, cell in zip(table.rows, cells, strict=True))
+    return replace(table, heads=(*table.heads, DISTANCE), rows=lines, notes=(*table.notes, ABOUT_DISTANCE))
 
 
 def _where(study: Study) -> str:
@@ -156,12 +173,12 @@ def own_proxy(cell: Cell, row: Row, column: Column) -> Cell:
 def _notes(study: Study, frame: pd.DataFrame, rows: dict[str, Row], marks: dict[Over, str]) -> list[str]:
     seeds = {str(name): sorted(part["seed"]) for name, part in frame.groupby("row", sort=False)}
     every = sorted(set(frame["seed"]))
-    seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}"
+    seeds_used = f"Seed{'s' if len(every) > 1 else ''} {', '.join(map(str, every))}."
     notes = [
         LEGEND,
         *([RELEASED] if study.protocol == "released" else []),
         *intervals(marks),
-        f"{seeds_used}. {_score_counts(study, frame)} The CSV lists every cell's scores and runs.",
+        *([f"{seeds_used} {_score_counts(study, frame)} The CSV lists every cell's scores and runs."] if every else []),
     ]
     uneven = [f"{name} ({', '.join(map(str, found))})" for name, found in seeds.items() if found != every]
     notes += [f"Not on every seed: {'; '.join(uneven)}."] if uneven else []

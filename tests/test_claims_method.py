@@ -13,11 +13,12 @@ from fake_ledger import LATENT_ELEMENTS, SAMPLES, schedule, write_study
 from scipy import stats
 
 from bench.experiments import Row
+from paper_tables import log_ratio
 from paper_tables.claims import clipping, method
 from paper_tables.claims.evidence import Evidence, over_updates, sums
 from paper_tables.claims.register import Claim
 from paper_tables.claims.verdict import Band, Verdict, inside
-from paper_tables.frame import read
+from paper_tables.frame import diagnostics, read
 
 FLOW, GUARD = "sd3_flow_text", "sd3_guard_text"
 UPDATES = tuple(range(0, 42, 2))  # 20 rollouts
@@ -106,6 +107,14 @@ def test_the_spread_is_the_schedules_and_so_not_equal_but_reduced(judge: Callabl
     assert worded.verdict == "not confirmed" and worded.value == pytest.approx(spread, rel=0.05)
     assert reduced.verdict == "confirmed"
     assert reduced.value == pytest.approx(SHIFT.max() / SHIFT.min() / spread, rel=0.05)
+
+
+def test_the_spread_is_to_the_digit_the_one_that_figure_2_has(tmp_path: Path) -> None:
+    study = read(write_study(tmp_path, (FLOW, GUARD), seeds=(0, 1)))
+    drawn = log_ratio.moments(diagnostics(study.runs)).query("inner == 1").groupby("method")["sd"]
+    each = drawn.max() / drawn.min()
+    found = method.spread_is_reduced.judge(Evidence(study))
+    assert found.value == pytest.approx(each["FlowGRPO"] / each["GRPO-Guard"], rel=1e-12)
 
 
 def test_an_equal_spread_is_confirmed_as_worded(judge: Callable[..., Verdict]) -> None:

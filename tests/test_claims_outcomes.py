@@ -131,8 +131,8 @@ def test_a_missing_pair_is_named_with_its_command_and_the_others_are_shown() -> 
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        ((1, 1, 0), "train sd3_base with `make table1 SEED=1`"),
-        ((0, 1, 0), "train sd3_guard_text with `make table1 SEED=0`"),
+        ((1, 1, 0), "train sd3_base with `python -m bench.train row=sd3_base seed=1`"),
+        ((0, 1, 0), "train sd3_guard_text with `python -m bench.train row=sd3_guard_text seed=0`"),
     ],
 )
 def test_rows_whose_seeds_do_not_meet_are_told_with_the_run_to_be_added(
@@ -165,7 +165,7 @@ def test_a_base_model_without_a_positive_gold_has_no_average_to_be_compared() ->
 
 def test_without_a_base_model_it_is_named_instead_of_the_row() -> None:
     found = of_text(scores.gold_is_higher_at_equal_updates, planted({"sd3_flow_text": FALLS, "sd3_guard_text": STAYS}))
-    assert found.reason == "no finished run of sd3_base: `make table1`"
+    assert found.reason == "no finished run of sd3_base: `python -m bench.train row=sd3_base seed=0` and with seed 1, 2"
 
 
 @pytest.mark.parametrize(("loss", "verdict"), [(-0.05, "confirmed"), (0.0, "underpowered"), (0.1, "not confirmed")])
@@ -234,6 +234,15 @@ def test_peaks_at_the_same_evaluation_do_not_tell_which_is_later() -> None:
     found = judged(course.guard_falls_later, text(flow=EARLY, guard=EARLY))
     assert found.verdict == "underpowered" and found.value == 0
     assert found.interval and found.interval.low == pytest.approx(-0.25)
+
+
+@pytest.mark.parametrize("claim", [course.gold_peaks_early_and_falls, course.guard_falls_later])
+def test_the_interval_of_a_share_ends_where_a_share_does(claim: Claim) -> None:
+    part = judged(claim, text(flow={"gold": BASE}, guard={"gold": BASE})).parts[-1]
+    assert "share of training" in part.name and part.interval
+    lowest = 0 if claim.id == "C10" else -1
+    assert lowest <= part.interval.low <= part.interval.value <= part.interval.high <= 1
+    assert (part.interval.low, part.interval.high) == (lowest, 1), "nothing is known, and no more than nothing"
 
 
 def test_a_plateau_has_its_peak_nowhere_in_particular() -> None:

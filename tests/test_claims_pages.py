@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_a_number_is_shown_with_three_digits_and_what_its_interval_is_over() -> 
     assert number(found.value, found) == "0.988 [0.870, 1.10]" and over(found) == "updates, 3 seeds"
     assert number(None, None) == "—" and over(None) == ""
     assert over(Interval(1, 0, 2, "prompts", 96, 1)) == "prompts, 1 seed, 96 prompts"
+    alone = Interval(1, math.nan, math.nan, "prompts", 96, 1)
+    assert (number(alone.value, alone), over(alone)) == ("1.00", ""), "what has no interval has none over anything"
 
 
 def test_a_command_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,17 @@ def test_figure1_names_in_each_panel_what_was_not_run(study: Study) -> None:
     assert not any(words.values())
 
 
+def test_figure1_has_its_panels_in_the_order_of_the_tables_pairs_and_the_intervals_of_each_end(study: Study) -> None:
+    frame = seed_mean(curves(study), study)
+    known = {"proxy_low": 0.4, "proxy_high": 0.8, "gold/average_low": 0.6, "gold/average_high": np.nan}
+    figure = figure1(frame.assign(**known), PAIR)
+    places = ["sd3 geneval", "sd3 pickscore", "sd3 text", "flux geneval", "flux text"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[:5]] == places
+    end = curve(titled(figure, "flux geneval"), "DanceGRPO")[-1]
+    first, *_ = (part.get_segments()[0] for part in titled(figure, "flux geneval").collections)
+    assert first == pytest.approx(np.array([[0.4, end[1]], [0.8, end[1]]]))
+
+
 def test_figure1_puts_gold_against_the_trained_proxy(study: Study) -> None:
     figure = figure1(seed_mean(curves(study), study), PAIR)
     found = curve(titled(figure, "flux geneval"), "DanceGRPO")

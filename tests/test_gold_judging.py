@@ -217,6 +217,13 @@ def test_bad_input_is_one_line_and_status_two(
     assert message in error and error.count("\n") == 1
 
 
+def test_a_folder_that_is_not_there_is_told_before_what_else_is_lacking(capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["nowhere"])
+    error = capsys.readouterr().err
+    assert error.startswith("gold_metrics: there is no folder 'nowhere' here") and error.count("\n") == 1
+
+
 def test_judging_imports_neither_torch_nor_the_generator() -> None:
     code = (
         "import sys, gold_metrics; [gold_metrics.load(n) for n in gold_metrics.ORACLES];"

@@ -42,6 +42,7 @@ told("bench.train", train.command, "row=sd3_flow_text", "updates=3")
 told("bench.suite", suite.main, "table1", "scale=tny")
 told("bench.suite", suite.main, "table1", "--rows", "sd3_flow_txt")
 told("bench.study", study.main, "--rows", "sd3_flow_txt")
+told("bench.study", study.main, "--check", "nosuch", "0")
 told("bench.study", study.main, "updats=4")
 told("bench.score_lora", score_lora.main, "a/b", "--backbone", "tiny_sd3", "protocol=pared")
 told("bench.score_lora", score_lora.main, "a/b", "--backbone", "tiny_sd3", "--proxy", "txt")
@@ -66,6 +67,7 @@ def test_every_command_answers_a_misspelt_word_in_a_line_before_torch_is_importe
     near = [
         "did you mean one of: sd3_flow_text", "did you mean updates?", "updates=3 is not a positive multiple",
         "did you mean tiny?", "table1 has no row 'sd3_flow_txt'", "did you mean one of: sd3_flow_text",
+        "no row is called 'nosuch'; `python -m bench.suite table1 --list` lists",
         "did you mean updates?", "did you mean paired?", "did you mean text?",
     ]  # fmt: skip
     assert len(said) == len(near) and all(words in line for words, line in zip(near, said, strict=True)), said

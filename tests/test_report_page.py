@@ -173,13 +173,21 @@ def test_the_slider_shows_other_pictures_with_the_scores_of_theirs(watched: Watc
     last = page.evaluate(PICTURES)
     assert page.locator("#grid h3").all_inner_texts() == ["base model", "FlowGRPO", "GRPO-Guard"] * 2, "a seed in turn"
     assert len(last) == 6
+    before, after = (
+        [float(each) for each in page.locator(".strip dl").nth(n).locator("dd").all_inner_texts()] for n in (0, 1)
+    )
+    assert after[0] > before[0] and sum(after[1:]) < sum(before[1:]), "a picture whose proxy rose and whose gold fell"
     page.locator("[name=step]").fill("1")
     middle = page.evaluate(PICTURES)
     assert len(middle) == 6 and not set(middle[1:3] + middle[4:]) & set(last)
     golds = ["correctness", "cleanliness", "variety"]
     assert page.locator(".strip dl").nth(1).locator("dt").all_inner_texts() == ["text", *golds]
     scores = pd.read_parquet(folder.parent / "runs/sd3_flow_text/seed0/scores/update-000010.parquet")
-    own = scores[(scores["scorer"] == "text") & (scores["prompt_id"] == "p000") & (scores["seed"] == 0)]
+    own = scores[
+        (scores["scorer"] == "text")
+        & (scores["prompt_id"] == page.locator("[name=prompt]").input_value())
+        & (scores["seed"] == 0)
+    ]
     assert page.locator(".strip dd.own").nth(1).inner_text() == f"{own['score'].item():.2f}"
     page.get_by_label("all steps").check()
     assert len(page.evaluate(PICTURES)) == 4 * len(report_study.UPDATES) + 2
@@ -229,6 +237,8 @@ def test_no_rule_of_wcag_a_or_aa_is_broken_light_dark_or_on_a_phone(watched: Wat
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
     parts = page.locator("#claims .scroll")
     assert parts.evaluate_all("all => all.every(each => each.scrollWidth <= each.clientWidth)"), "parts are stacked"
+    figure = page.locator(".printed .scroll").first
+    assert figure.locator("img").bounding_box()["width"] > 600 > figure.bounding_box()["width"], "read by scrolling it"
     table = page.locator("#tables .scroll").first
     table.evaluate("each => { each.scrollLeft = 150; }")
     methods = table.locator("tbody th")

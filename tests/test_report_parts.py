@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,11 +58,11 @@ def finding(proxy: float, gold: float) -> Finding:
     ("proxy", "gold", "verdict"),
     [
         (0.3, -0.3, "parted"),
-        (0.3, 0.3, "rose together"),
-        (-0.3, -0.3, "fell together"),
-        (0.3, 0.05, "proxy rose alone"),
-        (0.05, -0.3, "gold fell alone"),
-        (0.05, -0.05, "unclear"),
+        (0.3, 0.3, "both rose"),
+        (-0.3, -0.3, "both fell"),
+        (0.3, 0.05, "only the proxy rose"),
+        (0.05, -0.3, "only gold fell"),
+        (0.05, -0.05, "no clear change"),
     ],
 )
 def test_scores_parted_only_where_both_intervals_say_so(proxy: float, gold: float, verdict: str) -> None:
@@ -70,9 +71,18 @@ def test_scores_parted_only_where_both_intervals_say_so(proxy: float, gold: floa
 
 def test_what_was_planted_is_found_and_named_in_the_answer() -> None:
     found = answer.findings(planted(sd3_flow_text=(0.2, -0.2), sd3_guard_text=(0.2, 0.2)))
-    assert {each.row: each.verdict for each in found} == {"sd3_flow_text": "parted", "sd3_guard_text": "rose together"}
+    assert {each.row: each.verdict for each in found} == {"sd3_flow_text": "parted", "sd3_guard_text": "both rose"}
     said = lead(found, {"sd3": "tiny SD3"})
-    assert said == "They parted in 1 of 2 trained rows: FlowGRPO on tiny SD3 text. Of the others: rose together in 1."
+    assert said == "They parted in 1 of 2 trained rows: FlowGRPO on tiny SD3 text. In the others: both rose in 1."
+
+
+def test_every_word_for_what_became_of_a_row_is_one_that_the_first_screen_defines() -> None:
+    words = {answer.PARTED, answer.UNCLEAR, answer.UNTOLD, *answer.VERDICTS.values()}
+    rest = {word for each in words - {answer.UNCLEAR, answer.UNTOLD} for word in each.replace(",", "").split()}
+    assert rest == {"parted", "both", "only", "the", "proxy", "gold", "rose", "fell"}
+    assert all(
+        f"{word} " in page.READING.lower() for word in ("the proxy is", "gold scores", "rose or fell", "parted:")
+    )
 
 
 def test_without_a_base_model_or_proxy_nothing_is_said() -> None:
@@ -80,7 +90,7 @@ def test_without_a_base_model_or_proxy_nothing_is_said() -> None:
     alone = Study("tiny", tuple(run for run in study.runs if run.info["task"]))
     (found,) = answer.findings(alone)
     assert (found.gold, found.proxy, found.verdict) == (None, None, "cannot be told")
-    assert "none of 1 trained row" in lead([found], {"sd3": "tiny SD3"})
+    assert lead([found], {"sd3": "tiny SD3"}).startswith("In none of 1 trained row did they part beyond doubt: cannot")
 
 
 def test_a_base_model_that_is_not_there_is_named_with_what_makes_it_and_scores_stand_for_changes(
@@ -100,6 +110,12 @@ def test_a_base_model_that_is_not_there_is_named_with_what_makes_it_and_scores_s
     statistics.write(alone, tmp_path)
     (panel,) = page.panels([found], names, points(alone, tmp_path / "curves.csv"))
     assert panel["drawn"] == ["proxy"], "no empty chart of a gold average that does not exist"
+
+
+def test_how_often_intervals_hold_is_said_for_every_number_of_seeds() -> None:
+    study = planted(sd3_flow_text=(0.2, -0.2))
+    said = standing.trust(study, answer.findings(study), {"sd3": "tiny SD3"})
+    assert said.endswith("in simulated studies, where the truth is known, they held it in 89 % with 2 seeds.")
 
 
 def test_where_seeds_differ_each_row_has_its_own(tmp_path: Path) -> None:
@@ -129,6 +145,29 @@ def test_pictures_begin_with_the_base_model_and_a_guard_follows_its_base_method(
     strips = [{"seed": seed, "task": "text" * bool(name), "method": name} for name in methods for seed in (1, 0)]
     turns = [(strip["seed"], strip["method"]) for strip in sorted(strips, key=page.in_turn)]
     assert turns == [(seed, name) for seed in (0, 1) for name in ("", "FlowGRPO", "GRPO-Guard", "TempFlowGRPO")]
+
+
+def strip(row: str, task: str, **scores: list[tuple[float, float]]) -> dict[str, Any]:
+    """A strip of seed 0: by prompt (proxy, gold) at each evaluation."""
+    prompts = [{"id": prompt, "text": prompt} for prompt in scores]
+    at = [[{"text": proxy, "variety": gold} for proxy, gold in found] for found in scores.values()]
+    return {"row": row, "backbone": "sd3", "task": task, "seed": 0, "prompts": prompts, "scores": at}
+
+
+def test_the_prompt_that_is_shown_first_is_the_one_on_which_parting_is_seen_most() -> None:
+    before = {prompt: [(0.5, 0.5)] for prompt in "abcd"}
+    flow = {"a": [(0.5, 0.5), (0.4, 0.1)], "b": [(0.5, 0.5), (0.6, 0.3)], "c": [(0.5, 0.5), (0.6, 0.2)]}
+    guard = {"a": [(0.5, 0.5), (0.6, 0.1)], "b": [(0.5, 0.5), (0.6, 0.4)], "c": [(0.5, 0.5), (0.6, 0.6)]}
+    strips = [strip("base", "", **before), strip("flow", "text", **flow), strip("guard", "text", **guard)]
+    first = partial(pictures.telling, strips, "sd3", "text", golds=("variety",))
+    assert first(rows={"flow", "guard"}) == "b", "on both, though c falls further on one and a without a higher proxy"
+    assert first(rows={"flow"}) == "c" and first(rows=set()) == "a"
+
+
+def test_pictures_begin_where_proxy_and_gold_parted_furthest() -> None:
+    found = [replace(finding(0.3, gold), task=task) for task, gold in (("geneval", -0.2), ("pickscore", -0.4))]
+    strips = [strip("row", task, a=[(0.5, 0.5)]) for task in ("text", "geneval", "pickscore")]
+    assert [each["task"] for each in page.groups(strips, found, ("variety",))] == ["pickscore", "geneval", "text"]
 
 
 def test_a_change_has_its_sign_and_none_where_it_rounds_to_zero() -> None:
@@ -184,10 +223,10 @@ def test_a_place_on_the_page_is_named_by_plain_letters() -> None:
 
 def test_an_interrupted_report_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = planted(sd3_flow_text=(0.2, -0.2))
-    monkeypatch.setattr(report, "_write", lambda study, folder, pool: (folder / "index.html").write_text("first"))
+    monkeypatch.setattr(report, "_write", lambda study, folder, *_: (folder / "index.html").write_text("first"))
     report.write(study, tmp_path)
 
-    def torn(study: Study, folder: Path, pool: Executor) -> None:
+    def torn(study: Study, folder: Path, *_: object) -> None:
         (folder / "index.html").write_text("half")
         raise KeyboardInterrupt
 

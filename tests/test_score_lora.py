@@ -69,7 +69,9 @@ def test_the_table_has_a_judged_adapter_as_a_row_of_its_own_and_says_so(
     monkeypatch.setattr(outputs, "save", lambda figure, path: [])
     assert make_tables(["--runs", str(runs / "runs"), "--out", str(tmp_path)]) == 0
     [mine] = cells(tmp_path / "extra.md")["mine"]
-    assert mine[0] == "—" and mine[1:] in [line[1:] for line in cells(tmp_path / "table1.md")["GRPO-Guard, text"]]
+    assert mine[0] == "—" and mine[1:-1] in [line[1:] for line in cells(tmp_path / "table1.md")["GRPO-Guard, text"]]
+    kl = read(runs, "mine").metrics()["kl/base"].dropna().iloc[-1]
+    assert mine[-1] == f"{kl**0.5:.1f}"
     assert "Judged, not trained here: mine (mine)." in (tmp_path / "extra.md").read_text()
 
 
@@ -155,6 +157,7 @@ def test_of_a_repository_nothing_but_the_adapter_is_fetched(
     assert call(runs, source="someone/nowhere") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no adapter could be loaded from hub repository or folder" in error
+    assert error.startswith("bench.score_lora: there is no folder 'someone/nowhere' here, and ")
 
 
 def test_one_of_a_repositorys_checkpoints_is_named_and_its_commit_recorded(
@@ -229,9 +232,9 @@ def test_what_cannot_be_judged_is_one_line_and_leaves_no_folder(
     for file in (tmp_path / "other/model.bin", tmp_path / "lora.safetensors"):
         file.touch()
     asked = {
-        (str(tmp_path / "nowhere"), "tiny_sd3"): "neither a folder here nor OWNER/NAME",
-        ("nowhere", "tiny_sd3"): "neither a folder here nor OWNER/NAME",
-        (str(tmp_path / "lora.safetensors"), "tiny_sd3"): "it is a file; name the folder",
+        (str(tmp_path / "nowhere"), "tiny_sd3"): "bench.score_lora: there is no folder '/",
+        ("nowhere", "tiny_sd3"): "there is no folder 'nowhere' here, nor is that OWNER/NAME",
+        (str(tmp_path / "lora.safetensors"), "tiny_sd3"): "lora.safetensors' is a file: name the folder",
         (str(tmp_path / "empty"), "tiny_sd3"): "it is empty; name the adapter's folder",
         (str(tmp_path / "other"), "tiny_sd3"): "but model.bin; name the adapter's folder",
         ("their/lora", "tiny_sd"): "there is no --backbone 'tiny_sd'; did you mean tiny_sd3 or tiny_flux?",

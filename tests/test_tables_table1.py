@@ -100,6 +100,12 @@ def test_a_row_that_was_not_run_is_dashes_and_named(tmp_path: Path) -> None:
     assert any(note.startswith("No finished run: sd3_temp_text, sd3_flow_geneval") for note in table.notes)
 
 
+def test_where_no_row_of_it_is_finished_the_table_names_the_rows_and_no_seeds(tmp_path: Path) -> None:
+    table = measured(read(write_study(tmp_path, ("ablation_ratio_norm",))))
+    assert not [note for note in table.notes if note.startswith("Seed")]
+    assert any(note.startswith("No finished run: sd3_base, sd3_temp_text") for note in table.notes)
+
+
 def test_an_unfinished_run_is_named_and_not_used(study: Path) -> None:
     write_run(study, "sd3_flow_text", 1, state="preempted", update=12)
     table = measured(read(study))
@@ -169,6 +175,16 @@ def test_rows_beside_table_1_have_its_columns_and_are_divided_by_its_base_models
     assert found and cell(found, "flux_guard_beta_text", "Average").value == pytest.approx((2 + 1 + 1) / 3)
     assert not [note for note in found.notes if "want of" in note]
     assert cell(found, "sd3_flow_kl_text", "Average").value == pytest.approx(1)
+
+
+def test_a_row_beside_table_1_has_its_distance_from_the_base_model_where_that_was_recorded(tmp_path: Path) -> None:
+    runs = write_study(tmp_path, ("sd3_base", "sd3_flow_kl_text", "sd3_guard_released_text"), seeds=(0, 1))
+    for seed, kl in enumerate((9.0, 23.0)):
+        change_last_line(runs / "sd3_flow_kl_text" / f"seed{seed}", **{"kl/base": kl})
+    found = extra(read(runs))
+    assert found and found.heads[-1] == "sqrt(KL)" and any(note.startswith("sqrt(KL): ") for note in found.notes)
+    assert cell(found, "sd3_flow_kl_text", "sqrt(KL)").display == "4.0"
+    assert cell(found, "sd3_guard_released_text", "sqrt(KL)").value is None
 
 
 def test_a_row_beside_table_1_without_its_base_model_says_so(tmp_path: Path) -> None:

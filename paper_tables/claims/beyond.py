@@ -58,7 +58,7 @@ def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
         own, *others = [Evidence(study) for study in (evidence.study, *evidence.others)]
         parts = [part for each in (own, *others) for part in _text_gain(each)]
         return (*parts, *(_other_base(own, other) for other in others))
-    rows = ", ".join((BASE, FLOW_TEXT, GUARD_TEXT))
+    rows = ", ".join(f"`{row}`" for row in (BASE, FLOW_TEXT, GUARD_TEXT))
     return (missing(
         "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
         f"seed=K optim.rate=RATE runs=runs/RATE suite=RATE` on {SEEDS_NEEDED} seeds or more, also with "

@@ -36,7 +36,7 @@ def gold_peaks_early_and_falls(evidence: Evidence) -> tuple[Part, ...]:
 
     Test: text on SD3.5-M: fall of the Average from its highest evaluation to the last, against Figure 1's share of the
     base; the highest evaluation after the start, above the start; and its update, as a share of training the mean over
-    seeds and known to half the distance of evaluations: in the first half.
+    seeds and known to half the distance of evaluations, within 0 and 1: in the first half.
     """
     fall = _fall(evidence, FLOW_TEXT, Effect(FLOW_FALL, "Figure 1 has"))
     steps = updates(evidence.study, FLOW_TEXT)
@@ -80,7 +80,7 @@ def _peak_share(evidence: Evidence, row: str, less: str = "") -> Interval | None
     """When the gold average of each seed is highest, as a share of training; with `less` the difference from that row.
 
     The highest evaluation is looked for in every resample anew. A peak may be half the distance to the next evaluation
-    off, by which the interval is widened.
+    off, by which the interval is widened; it ends where such a share, or such a difference, ends.
     """
     asks = [Ask(name, AVERAGE, updates(evidence.study, name)) for name in (row, less) if name]
     if min(len(ask.updates) for ask in asks) < 2:
@@ -92,7 +92,10 @@ def _peak_share(evidence: Evidence, row: str, less: str = "") -> Interval | None
         return np.asarray(at[0] - at[1] if less else at[0])
 
     found, grid = estimate(evidence.study, asks, when), sum(np.diff(share).max() / 2 for share in shares)
-    return replace(found, low=found.low - grid, high=found.high + grid) if found else None
+    if found is None:
+        return None
+    floor = -1.0 if less else 0.0  # a share is from 0 to 1, and so a difference of two from -1 to 1
+    return replace(found, low=max(found.low - grid, floor), high=min(found.high + grid, 1.0))
 
 
 def rise_to_peak(one: Array, two: Array) -> Array:

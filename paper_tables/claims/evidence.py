@@ -79,12 +79,16 @@ class Evidence:
         frame = self.updates(row, inner=None)
         return frame[frame["inner"] == inner]
 
-    def make(self, rows: Iterable[str], more: str = "") -> str:
-        """The command that trains `rows`, with `more` options."""
+    def make(self, rows: Sequence[str], seed: int | None = None) -> str:
+        """The command that trains `rows`: of one its own, of several their suite's; under `seed` or the study's."""
+        if len(rows) == 1:
+            first, *others = sorted({int(run.info["seed"]) for run in self.study.runs}) if seed is None else [seed]
+            more = f" and with seed {', '.join(map(str, others))}" if others else ""
+            return f"`{training(self.study, rows[0], first)}`{more}"
         suites = {suite for row in rows for suite, names in SUITES.items() if row in names}
         options = "" if self.study.scale == "tiny" else f" SCALE={self.study.scale}"
         options += "" if self.study.protocol == "paired" else f" PROTOCOL={self.study.protocol}"
-        options += more
+        options += "" if seed is None else f" SEED={seed}"
         wanted = [suite for suite in SUITES if suite in suites and not (suite == "ablation" and "table1" in suites)]
         return " and ".join(f"`make {suite}{options}`" for suite in wanted)
 
@@ -108,11 +112,18 @@ class Evidence:
         seed = min(shared)
         shown = ", ".join(f"{row} ({', '.join(map(str, sorted(of)))})" for row, of in seeds.items())
         lacking = [row for row, of in seeds.items() if seed not in of]
-        return f"no seed has all of {shown}: train {', '.join(lacking)} with {self.make(lacking, f' SEED={seed}')}"
+        return f"no seed has all of {shown}: train {', '.join(lacking)} with {self.make(lacking, seed)}"
 
-    def unfinished(self, rows: Iterable[str]) -> str:
+    def unfinished(self, rows: Sequence[str]) -> str:
         """That `rows` have no finished run, and what makes them."""
         return f"no finished run of {', '.join(rows)}: {self.make(rows)}"
+
+
+def training(study: Study, row: str, seed: int) -> str:
+    """The command that trains one row of a study."""
+    scale = "" if study.scale == "tiny" else f" scale={study.scale}"
+    protocol = "" if study.protocol == "paired" else f" protocol={study.protocol}"
+    return f"python -m bench.train row={row}{scale}{protocol} seed={seed}"
 
 
 def bases(rows: Iterable[str]) -> list[str]:
@@ -125,7 +136,7 @@ def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
 
     Columns added: seed; n; plain, the sum of the log ratio, that of a RatioNorm divided by the step's std so that it is
     in units of the plain one; kl, the sum that eq. 7 gives for the plain one, -D/2 times its variance over noise;
-    squares and dof, for the pooled variance of the log ratio; excess, the sum of ratio - 1.
+    total and squares, the sums of the log ratio as it is and of its square; excess, the sum of ratio - 1.
     """
     used = frame[frame["count"] > 0].copy()
     scale = used["std"] if run.info["recipe"].get("log_ratio") in NORMED else 1.0
@@ -134,7 +145,7 @@ def _derived(frame: pd.DataFrame, run: ledger.Run) -> pd.DataFrame:
     excess = n * (mean + (mean**2 + variance) / 2)
     return used.assign(
         n=n, plain=n * mean / scale, kl=-n * run.info["latent_elements"] / 2 * variance / scale**2,
-        squares=(n - 1) * variance, dof=n - 1, excess=excess,
+        total=n * mean, squares=(n - 1) * variance + n * mean**2, excess=excess,
     )  # fmt: skip
 
 

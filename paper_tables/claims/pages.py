@@ -6,7 +6,7 @@ import json
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from paper_tables.claims.verdict import RULES, VERDICTS, Part, Verdict
+from paper_tables.claims.words import ABOUT_NOT_COUNTED, NOT_COUNTED, reader
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import Interval
 from paper_tables.table import DASH
@@ -48,8 +49,8 @@ def _digits(value: float) -> str:
 
 
 def over(interval: Interval | None) -> str:
-    """What the interval is over: "5 seeds, 96 prompts"."""
-    if interval is None:
+    """What the interval is over: "updates, 5 seeds"; empty where there is none."""
+    if interval is None or math.isnan(interval.low):
         return ""
     counts = {"seeds": interval.seeds, "prompts": interval.prompts}
     return interval.over + "".join(f", {n} {name if n > 1 else name[:-1]}" for name, n in counts.items() if n)
@@ -57,11 +58,11 @@ def over(interval: Interval | None) -> str:
 
 def to_text(study: Study, verdicts: Iterable[Verdict]) -> str:
     """A paragraph per claim for the terminal."""
-    lines = textwrap.wrap(about(study), 120)
+    lines, plain = textwrap.wrap(about(study), 120), reader(study)
     for each in verdicts:
         lines += ["", f"{each.id:<4} {each.verdict.upper():<14} {number(each.value, each.interval)}"]
         lines += textwrap.wrap(each.statement, 110, initial_indent=" " * 5, subsequent_indent=" " * 5)
-        lines += textwrap.wrap(each.reason, 110, initial_indent=" " * 5 + "> ", subsequent_indent=" " * 7)
+        lines += textwrap.wrap(plain(each.reason), 110, initial_indent=" " * 5 + "> ", subsequent_indent=" " * 7)
     return "\n".join([*lines, "", counted(verdicts)])
 
 
@@ -73,21 +74,22 @@ def counted(verdicts: Iterable[Verdict]) -> str:
 
 def to_markdown(study: Study, verdicts: tuple[Verdict, ...]) -> str:
     """The page: what it speaks of, all verdicts in a table, the rules, and every claim with its parts."""
+    plain = reader(study)
     rows = [
         [each.id, each.statement, f"**{each.verdict}**", number(each.value, each.interval),
-         each.of if each.value is not None else "", over(each.interval), each.source]
+         plain(each.of) if each.value is not None else "", over(each.interval), each.source]
         for each in verdicts
     ]  # fmt: skip
     heads = ["", "claim", "verdict", "number [95 %]", "of", "interval over", "source in the paper"]
     lines = [about(study), "", counted(verdicts), "", _table(rows, heads), "", "## How a verdict is made", ""]
     lines += [f"- {rule}" for rule in RULES]
-    lines += ["", "## Claim by claim", ""]
-    return "\n".join([*lines, *(_section(each) for each in verdicts)])
+    lines += ["", "## Claim by claim", "", ABOUT_NOT_COUNTED, ""]
+    return "\n".join([*lines, *(_section(each, plain) for each in verdicts)])
 
 
-def _section(each: Verdict) -> str:
-    parts = [[part.name, part.verdict or "beside", number(part.value, part.interval), over(part.interval), part.reason]
-             for part in each.parts]  # fmt: skip
+def _section(each: Verdict, plain: Callable[[str], str]) -> str:
+    parts = [[plain(part.name), part.verdict or NOT_COUNTED, number(part.value, part.interval), over(part.interval),
+              plain(part.reason)] for part in each.parts]  # fmt: skip
     heads = ["part", "verdict", "number [95 %]", "interval over", "held against"]
     lines = [f"### {each.id}: {each.verdict}", "", f"{each.statement} ({each.source})", "", f"Test: {each.test}", ""]
     return "\n".join([*lines, _table(parts, heads), "", f"Runs: {', '.join(each.runs) or 'none'}.", ""])

@@ -165,7 +165,7 @@ def missing(name: str, reason: str, lacks: tuple[str, ...] = ()) -> Part:
 
 def beside(part: Part, why: str) -> Part:
     """The same number, shown beside those that decide."""
-    words = f"beside, {why}; alone it would be {part.verdict}: {part.reason}"
+    words = f"not counted ({why}); alone it would be {part.verdict}: {part.reason}"
     return replace(part, verdict="", reason=words, slack=math.inf)
 
 

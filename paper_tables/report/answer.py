@@ -13,16 +13,16 @@ from paper_tables.statistics.outcomes import difference, final
 
 # (direction of the proxy, direction of the gold average) of a change from the base model; 0 where the interval
 # includes no change.
-PARTED, UNCLEAR, UNTOLD = "parted", "unclear", "cannot be told"
+PARTED, UNCLEAR, UNTOLD = "parted", "no clear change", "cannot be told"
 VERDICTS = {
     (1, -1): PARTED,
-    (1, 1): "rose together",
-    (-1, -1): "fell together",
-    (-1, 1): "gold rose alone",
-    (0, 1): "gold rose alone",
-    (0, -1): "gold fell alone",
-    (1, 0): "proxy rose alone",
-    (-1, 0): "proxy fell alone",
+    (1, 1): "both rose",
+    (-1, -1): "both fell",
+    (-1, 1): "proxy fell, gold rose",
+    (0, 1): "only gold rose",
+    (0, -1): "only gold fell",
+    (1, 0): "only the proxy rose",
+    (-1, 0): "only the proxy fell",
 }
 
 
@@ -45,7 +45,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Of VERDICTS; `unclear` where both intervals include no change, `cannot be told` where one is lacking."""
+        """Of VERDICTS; UNCLEAR where both intervals include no change, UNTOLD where one is lacking."""
         if self.proxy is None or self.gold is None:
             return UNTOLD
         return VERDICTS.get((direction(self.proxy), direction(self.gold)), UNCLEAR)
@@ -97,9 +97,10 @@ def lead(found: list[Finding], backbones: dict[str, str]) -> str:
     if not found:
         return "No trained row is finished yet."
     parted = [each for each in found if each.verdict == PARTED]
-    names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
-    rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"
-    first = f"They parted in {len(parted)} of {rows}: {names}." if parted else f"In none of {rows} can that be said."
     others = Counter(each.verdict for each in found if each.verdict != PARTED)
-    rest = "; ".join(f"{verdict} in {count}" for verdict, count in others.most_common())
-    return f"{first} Of the others: {rest}." if parted and rest else f"{first} {rest.capitalize()}." if rest else first
+    rest = ", ".join(f"{verdict} in {count}" for verdict, count in others.most_common())
+    rows = f"{len(found)} trained row{'s' if len(found) > 1 else ''}"
+    if not parted:
+        return f"In none of {rows} did they part beyond doubt: {rest}."
+    names = ", ".join(f"{each.method} on {backbones[each.backbone]} {each.task}" for each in parted)
+    return f"They parted in {len(parted)} of {rows}: {names}." + (f" In the others: {rest}." if rest else "")

@@ -23,7 +23,7 @@ THEMES = {
     "dark": {"text": "#b9bec7", "grid": "#2d3138", "rule": "#8d939d"},
 }
 # A point's words, shown when it is pointed at; the page fills them in.
-WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "hacking")
+WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "parted")
 BAND = 0.14  # our choice: three bands on each other still let the grid through
 Look = dict[str, Any]
 Data = tuple[alt.NamedData, alt.NamedData]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from bench.experiments import BACKBONES, GUARD, PROXIES
+from bench.experiments import BACKBONES, GUARD, PAIRS, PROXIES
 from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
 from paper_tables.claims.verdict import RULES, SEEDS_NEEDED, VERDICTS
+from paper_tables.claims.words import ABOUT_NOT_COUNTED, NOT_COUNTED, reader
 from paper_tables.frame import Study
-from paper_tables.report import answer, charts, provenance, standing
+from paper_tables.report import answer, charts, pictures, provenance, standing
 from paper_tables.report.answer import Finding, signed
 from paper_tables.report.inks import INKS, inks
 from paper_tables.report.points import ALL, AXES, records
@@ -31,11 +33,14 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 READING = (
-    "Parted: the interval of the proxy's change since the base model lies above 0, that of the gold average's below. "
-    "Unclear: both hold 0. Bands are intervals of the change since the base model."
+    "The proxy is the reward that a row, a method on a backbone, was trained on; gold scores judge the same pictures, "
+    "and nothing was trained on them. Either rose or fell where the 95 % interval of its change since the base model, "
+    "drawn as a band, leaves out 0. Parted: the proxy rose and the gold average fell."
 )
 # Method rows that are drawn without being asked for; the ablation's come when they are ticked.
 MAIN = ("FlowGRPO", "DanceGRPO", "TempFlowGRPO", "GRPO-Guard")
+# Backbones and tasks in the order of Table 1's pairs.
+PLACES = tuple((pair.guard.backbone, pair.guard.task) for pair in PAIRS)
 # Said once, on the first screen: a table's note of what its brackets hold, and a claim's reason that seeds are few.
 BRACKETS = "In brackets: "
 FEW_SEEDS = re.compile(rf"(?:one seed: the interval is over prompts alone|\d+ seeds), wanted {SEEDS_NEEDED} \((.*?)\)")
@@ -78,7 +83,7 @@ def context(
         "sections": SECTIONS,
         "tables": _tables(study),
         "figures": figures,
-        "picture_groups": _groups(strips, findings),
+        "picture_groups": groups(strips, findings, study.golds),
         "provenance": rows,
         "places": {row["name"]: row["anchor"] for row in rows},
         "run_places": run_places,
@@ -104,7 +109,7 @@ def _curves(study: Study, findings: list[Finding], found: pd.DataFrame, strips: 
         "absent_bases": standing.absent_bases(study, backbones),
         "axes": axes,
         "backbones": {key: words for key, words in backbones.items() if key in {each.backbone for each in findings}},
-        "tasks": list(dict.fromkeys(each.task for each in findings)),
+        "tasks": [task for task in PROXIES if task in {each.task for each in findings}],
         "methods": methods,
         "main_methods": main,
         "seed_list": seeds if len(seeds) > 1 else [],
@@ -126,10 +131,11 @@ def in_turn(strip: dict[str, Any]) -> tuple[int, int]:
 
 
 def panels(findings: list[Finding], backbones: dict[str, str], found: pd.DataFrame) -> list[dict[str, Any]]:
-    """A panel per backbone and task of trained rows of which there is a point, in their order."""
+    """A panel per backbone and task of trained rows of which there is a point, in the order of PLACES."""
     made = []
-    for where, points in found.groupby(["backbone", "task"], sort=False):
-        backbone, task = map(str, where)
+    parts = {(str(backbone), str(task)): part for (backbone, task), part in found.groupby(["backbone", "task"])}
+    for backbone, task in sorted(parts, key=_turn):
+        points = parts[backbone, task]
         mine = [each for each in findings if (each.backbone, each.task) == (backbone, task)]
         if not mine:
             continue
@@ -142,6 +148,10 @@ def panels(findings: list[Finding], backbones: dict[str, str], found: pd.DataFra
             "alt_gold": f"Gold average over training on {name}. Change since the base model: {said['gold']}.",
         })  # fmt: skip
     return made
+
+
+def _turn(place: tuple[str, str]) -> tuple[int, tuple[str, str]]:
+    return (PLACES.index(place) if place in PLACES else len(PLACES), place)
 
 
 def _place(method: str) -> tuple[int, str]:
@@ -162,30 +172,33 @@ def _tables(study: Study) -> list[tuple[str, Table]]:
 
 
 def _claims(study: Study, verdicts: tuple[claims.Verdict, ...], places: dict[str, str]) -> dict[str, Any]:
-    counts = Counter(each.verdict for each in verdicts)
+    counts, plain = Counter(each.verdict for each in verdicts), reader(study)
     few = any(FEW_SEEDS.search(each.reason) for each in verdicts)
     return {
-        "claims": [_claim(each, places) for each in verdicts],
+        "claims": [_claim(each, places, plain) for each in verdicts],
         "claims_reading": f"{pages.about(study)} {UNDECIDED * few}",
         "rules": RULES,
         "tally": {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]},
     }
 
 
-def _claim(verdict: claims.Verdict, places: dict[str, str]) -> dict[str, Any]:
+def _claim(verdict: claims.Verdict, places: dict[str, str], plain: Callable[[str], str]) -> dict[str, Any]:
     """A verdict with its numbers as words, and the places of its rows."""
     rows = {places[run]: run for run in verdict.runs if run in places}
     parts = [
-        {"name": part.name, "verdict": part.verdict or "beside", "shown": pages.number(part.value, part.interval),
-         "over": pages.over(part.interval), "reason": reason_of(part.reason)}
+        {"name": plain(part.name), "verdict": part.verdict or NOT_COUNTED,
+         "shown": pages.number(part.value, part.interval), "over": pages.over(part.interval),
+         "reason": plain(reason_of(part.reason))}
         for part in verdict.parts
     ]  # fmt: skip
     return vars(verdict) | {
         "shown": pages.number(verdict.value, verdict.interval) if verdict.value is not None else "",
         "over": pages.over(verdict.interval),
-        "reason": reason_of(verdict.reason.removeprefix(f"{verdict.of}: ")),
+        "of": plain(verdict.of),
+        "reason": plain(reason_of(verdict.reason.removeprefix(f"{verdict.of}: "))),
         "parts": parts,
-        "rows": [(place.removeprefix("runs-"), place) for place in rows],
+        "note": "" if all(part.verdict for part in verdict.parts) else ABOUT_NOT_COUNTED,
+        "rows": [(plain(place.removeprefix("runs-")), place) for place in rows],
     }
 
 
@@ -194,12 +207,23 @@ def reason_of(reason: str) -> str:
     return FEW_SEEDS.sub(r"\1", reason)
 
 
-def _groups(strips: list[dict[str, Any]], findings: list[Finding]) -> list[dict[str, str]]:
-    """The backbones and tasks of which there are pictures, first those where proxy and gold parted."""
-    parted = {(each.backbone, each.task) for each in findings if each.verdict == answer.PARTED}
-    trained = dict.fromkeys((strip["backbone"], strip["task"]) for strip in strips if strip["task"])
-    found = sorted(trained, key=lambda group: group not in parted)
-    return [{"backbone": backbone, "task": task} for backbone, task in found]
+def groups(strips: list[dict[str, Any]], findings: list[Finding], golds: tuple[str, ...]) -> list[dict[str, str]]:
+    """The backbones and tasks of which there are pictures, each with the prompt that is shown first.
+
+    First stands where proxy and gold parted, the furthest fall of gold before the others.
+    """
+    parted: dict[tuple[str, str], list[Finding]] = {}
+    for each in findings:
+        if each.verdict == answer.PARTED:
+            parted.setdefault((each.backbone, each.task), []).append(each)
+    falls = {place: min(each.gold.value for each in found if each.gold) for place, found in parted.items()}
+    places = {(strip["backbone"], strip["task"]) for strip in strips if strip["task"]}
+    made = []
+    for place in sorted(places, key=lambda place: (falls.get(place, 0.0), _turn(place))):
+        rows = {each.row for each in parted.get(place, [])}
+        prompt = pictures.telling(strips, *place, rows, golds)
+        made.append({"backbone": place[0], "task": place[1], "prompt": prompt})
+    return made
 
 
 def _number(value: float | None) -> str:

@@ -70,3 +70,47 @@ def _scores(frame: pd.DataFrame, prompts: list[str], updates: list[int]) -> list
     for prompt, update, scorer, score in mine[["prompt", "update", "scorer", "score"]].itertuples(index=False):
         found[prompt, update][scorer] = round(score, 4)
     return [[found[prompt, update] for update in updates] for prompt in prompts]
+
+
+def telling(strips: list[dict[str, Any]], backbone: str, task: str, rows: set[str], golds: tuple[str, ...]) -> str:
+    """The id of the prompt to begin with: where most pictures of `rows` have a higher proxy and less gold than before.
+
+    Of equal ones that with the furthest fall of gold; without `rows`, the first prompt that the proxy judges.
+
+    Args:
+        strips: as `strips` gives them.
+        rows: of that backbone and task.
+    """
+    mine = [strip for strip in strips if (strip["backbone"], strip["task"]) == (backbone, task)]
+    base = {strip["seed"]: strip for strip in strips if (strip["backbone"], strip["task"]) == (backbone, "")}
+    parted: dict[str, list[float]] = {prompt["id"]: [] for prompt in _judged(mine[0], task)}
+    for strip in mine:
+        if strip["row"] in rows and strip["seed"] in base:
+            for prompt, (proxy, gold) in _gains(strip, base[strip["seed"]], task, golds).items():
+                if proxy > 0 > gold:
+                    parted.setdefault(prompt, []).append(gold)
+    return max(
+        parted, key=lambda prompt: (len(parted[prompt]), -sum(parted[prompt])), default=mine[0]["prompts"][0]["id"]
+    )
+
+
+def _judged(strip: dict[str, Any], task: str) -> list[dict[str, str]]:
+    """The strip's prompts whose last picture the proxy judged."""
+    scored = zip(strip["prompts"], strip["scores"], strict=True)
+    return [prompt for prompt, scores in scored if task in scores[-1]]
+
+
+def _gains(
+    strip: dict[str, Any], base: dict[str, Any], task: str, golds: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    """Per prompt what the last picture has more than the base model's: of the proxy, of gold over its mean there."""
+    before = {prompt["id"]: scores[0] for prompt, scores in zip(base["prompts"], base["scores"], strict=True)}
+    known = [first for first in before.values() if set(golds) <= set(first)]
+    means = {gold: sum(first[gold] for first in known) / len(known) for gold in golds if known}
+    found = {}
+    for prompt, (*_, last) in zip(strip["prompts"], strip["scores"], strict=True):
+        first = before.get(prompt["id"], {})
+        if {task, *golds} <= set(first) & set(last):
+            gold = sum((last[gold] - first[gold]) / (means[gold] or 1) for gold in golds) / len(golds)
+            found[prompt["id"]] = (last[task] - first[task], gold)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paper_tables.claims.evidence import training
 from paper_tables.comparable import is_base, trained
 from paper_tables.frame import Study
 from paper_tables.report.answer import Finding
@@ -52,8 +53,8 @@ def trust(study: Study, found: list[Finding], backbones: dict[str, str]) -> str:
         few = f" Where there is one seed, {ONE_SEED}." if min(map(len, groups)) == 1 else ""
         first = f"Intervals are over prompts and seeds: {listed(main)}, but {said}.{few}"
     counts = sorted({len(seeds) for seeds in groups})
-    held = ", ".join(f"with {n} seed{'s' if n > 1 else ''} {100 * coverage_at(n):.0f} %" for n in counts)
-    return f"{first} Of simulated studies' 95 % intervals of a mean about so many held the truth: {held}."
+    held = " and ".join(f"{100 * coverage_at(n):.0f} % with {n} seed{'s' if n > 1 else ''}" for n in counts)
+    return f"{first} How far to trust them: in simulated studies, where the truth is known, they held it in {held}."
 
 
 def _seeds(study: Study, found: Finding) -> Seeds:
@@ -74,12 +75,6 @@ def absent_bases(study: Study, backbones: dict[str, str]) -> list[dict[str, Any]
             seeds = tuple(sorted({int(info["seed"]) for info in needy}))
             made.append({
                 "name": backbones[backbone], "seeds": listed(seeds), "panels": "; ".join(panels), "some": bool(have),
-                "commands": [_command(study, f"{backbone}_base", seed) for seed in seeds],
+                "commands": [training(study, f"{backbone}_base", seed) for seed in seeds],
             })  # fmt: skip
     return made
-
-
-def _command(study: Study, row: str, seed: int) -> str:
-    scale = "" if study.scale == "tiny" else f" scale={study.scale}"
-    protocol = "" if study.protocol == "paired" else f" protocol={study.protocol}"
-    return f"python -m bench.train row={row}{scale}{protocol} seed={seed}"

@@ -80,6 +80,12 @@ def _at_the_furthest(mine: Floats, theirs: Floats, gold: Floats, other_gold: Flo
     return np.asarray(one - two)
 
 
+def at_the_end(study: Study, row: str) -> float:
+    """sqrt(KL) where a run last recorded it, of the mean over seeds; NaN where none did."""
+    found = [kl.iloc[-1] for _, kl in _recorded(study, row) if len(kl)]
+    return float(np.sqrt(np.mean(found))) if found else float("nan")
+
+
 def _recorded(study: Study, row: str) -> list[tuple[int, pd.Series[float]]]:
     """The KL by update of each seed that recorded it."""
     frames = [(run.info["seed"], run.metrics()) for run in study.runs if run.info["row"] == row]

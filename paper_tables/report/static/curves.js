@@ -48,7 +48,7 @@
     low: edge(point, y, x, "low"), high: edge(point, y, x, "high"),
     dash: data.inks[point.method].dash.length ? data.inks[point.method].dash : [1, 0], shape: data.inks[point.method].shape,
     marked: Number(point === reading()), method: point.method, seed: seedOf(point), update: point.update, budget: whole(point[x]), proxy: span(point, "proxy"),
-    "gold average": span(point, "gold"), hacking: point.hacking ?? "not recorded",
+    "gold average": span(point, "gold"), parted: point.hacking ?? "not recorded",
   });
 
   // The chart's template with the words of this axis and the colours of this theme.
@@ -117,7 +117,7 @@
   const tell = () => {
     const point = reading();
     const words = point && `Update ${point.update}: proxy ${span(point, "proxy")}, gold average ${span(point, "gold")}, `
-      + `√KL ${fixed(point.sqrt_kl)}, hacking: ${point.hacking ?? "not recorded"}.`;
+      + `√KL ${fixed(point.sqrt_kl)}, parted: ${point.hacking ?? "not recorded"}.`;
     document.getElementById("reading").textContent = words ?? "";
     reader.elements.point.setAttribute("aria-valuetext", point ? `update ${point.update}` : "");
   };

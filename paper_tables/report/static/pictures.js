@@ -18,16 +18,10 @@
     const before = fields.prompt.value;
     fields.prompt.replaceChildren(...[...promptsOf(group())].map(([id, text]) => make("option", { value: id, textContent: text })));
     if ([...fields.prompt.options].some((option) => option.value === before)) fields.prompt.value = before;
-    else choosePrompt();
+    else fields.prompt.value = fields.group.selectedOptions[0].dataset.prompt;
     fields.step.max = steps().length - 1;
     fields.step.value = fields.step.max;
   };
-  // First the first prompt that the trained proxy judges, at the end of training.
-  const choosePrompt = () => {
-    const [strip] = group(), at = strip.scores.findIndex((updates) => task() in updates.at(-1));
-    if (at >= 0) fields.prompt.value = strip.prompts[at].id;
-  };
-
   // One picture out of its run's strip, by moving the strip behind a window.
   const windowOn = (strip, prompt, column, words) => {
     const row = strip.prompts.findIndex((each) => each.id === prompt);
