@@ -59,8 +59,12 @@ def canvas(height: float) -> Figure:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.png and `stem`.pdf, without a time stamp, so that equal figures are equal files."""
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+    # Laid out once for both: as long as there is an engine, each file is drawn twice.
+    if engine := figure.get_layout_engine():
+        figure.set_dpi(matplotlib.rcParams["savefig.dpi"])  # letters are a little wider or narrower by resolution
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(png)
-    figure.set_layout_engine("none")  # both files share the first one's layout, half of the time it takes
     figure.savefig(pdf, metadata={"CreationDate": None})
     return [png, pdf]
 
