@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None, beside: Beside = here) -> int:
     if arguments.other and arguments.what != "claims":
         parser.error("--other is for the claims alone")
     try:
-        with beside("paper_tables.outputs") if arguments.what in DRAWING else nullcontext() as pool:
+        with beside("paper_tables.drawing") if arguments.what in DRAWING else nullcontext() as pool:
             study = read(arguments.runs)
             more: dict[str, Any] = {"pool": pool} if pool else {}
             more |= {"others": [read(root) for root in arguments.other]} if arguments.other else {}

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from bench.experiments import TABLE1, Pair, Row
 from paper_tables.bands import over
 from paper_tables.figure7 import draw
-from paper_tables.style import COLOURS, GREY, canvas, styled
+from paper_tables.palette import COLOURS, GREY
+from paper_tables.style import canvas, styled
 
 # Panels in Table 1's order; the sixth place holds the legend.
 PANELS = tuple(dict.fromkeys((row.backbone, row.task) for row in TABLE1.values() if row.task))

@@ -11,23 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
-# Okabe and Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour blindness.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-GREY = "#767676"
-
-COLOURS = {
-    "FlowGRPO": VERMILLION,
-    "DanceGRPO": ORANGE,
-    "TempFlowGRPO": PURPLE,
-    "GRPO-Guard": BLUE,
-    "Temp-Reweight": PURPLE,
-    "Guard-Reweight": ORANGE,
-    "Mean-revised": GREEN,
-    "RatioNorm": SKY,
-}
-
 # CVPR text is 6.875 in wide; at that width no letter is smaller than 7 pt.
 WIDTH = 6.875
 _RC: dict[Any, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_ledger import write_study
 
-from paper_tables import aside, outputs
+from paper_tables import aside, drawing
 from paper_tables.__main__ import main
 from paper_tables.frame import curves, read
 
@@ -37,7 +37,7 @@ def test_a_figure_that_cannot_be_written_is_told_in_a_line(
     def full(*given: object) -> Executor:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outputs, "write_curves", full)
+    monkeypatch.setattr(drawing, "write_curves", full)
     assert main(["tables", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told and len(told.splitlines()) == 1
