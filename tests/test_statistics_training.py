@@ -163,8 +163,8 @@ def test_distance_is_the_root_of_the_kl_where_it_was_recorded(monkeypatch: pytes
     some = study({FLOW: [(0.5, 1.0), (0.6, 0.9)]}, seeds=2)
     assert np.isnan(divergence(some, FLOW)["sqrt_kl"]).all()
     for number, run in enumerate(some.runs):
-        frame = run.metrics().assign(**{"kl/base": [0.0, 2.0 * (number % 2) + 3][: len(run.metrics())]})
-        monkeypatch.setitem(run.__dict__, "metrics", lambda frame=frame: frame)
+        lines = [line | {"kl/base": (2.0 * (number % 2) + 3) * i} for i, line in enumerate(run.lines())]
+        monkeypatch.setitem(run.__dict__, "lines", lambda lines=lines: lines)
     flow = [run for run in some.runs if run.info["row"] == FLOW]
     kl = np.mean([run.metrics()["kl/base"].iloc[1] for run in flow])
     found = divergence(some, FLOW)

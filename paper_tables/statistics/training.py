@@ -227,6 +227,6 @@ def _sparse(names: list[str], low: Floats, high: Floats) -> str:
 
 def _kl(study: Study, row: str) -> pd.Series[float]:
     """The KL to the base by update, mean over the seeds that recorded it."""
-    frames = [run.metrics() for run in study.runs if run.info["row"] == row]
-    found = [frame.set_index("update")["kl/base"].dropna() for frame in frames if "kl/base" in frame]
-    return pd.concat(found).groupby(level=0).mean() if found else pd.Series(dtype=float)
+    lines = [line for run in study.runs if run.info["row"] == row for line in run.lines()]
+    found = pd.DataFrame([line for line in lines if "kl/base" in line], columns=["update", "kl/base"])
+    return found.dropna().groupby("update")["kl/base"].mean()
