@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -147,11 +148,13 @@ def divergence(study: Study, row: str) -> pd.DataFrame:
     )
 
 
+@lru_cache(maxsize=256)
 def hacking(study: Study, row: str) -> pd.DataFrame:
     """Reward hacking by checkpoint (arXiv 2403.03185): the proxy above the base model's, the gold average below.
 
     Columns: update; proxy_gain and gold_gain with _low and _high, less the base model's; flag, "yes" where both
     intervals are beyond 0, "no" where one is on the harmless side of it, else "unclear". No lines for a base model.
+    It is made once: change a copy.
     """
     lines: list[dict[str, object]] = []
     steps = _both(study, row)
