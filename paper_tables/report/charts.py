@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ THEMES = {
     "light": {"text": "#4a4f57", "grid": "#e6e7ea", "rule": "#767b84"},
     "dark": {"text": "#b9bec7", "grid": "#2d3138", "rule": "#8d939d"},
 }
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # what the page calls of its library
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # A point's words, shown when it is pointed at; the page fills them in.
 WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "hacking")
@@ -124,5 +129,19 @@ def _data(panel: pd.DataFrame, y: str) -> dict[str, list[dict[str, Any]]]:
 
 def write_library(path: Path) -> None:
     """The page's plotting library, which it would else fetch from a network."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    path.write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")
+    path.write_text(f"(() => {{{_bundle()}}})();\n", encoding="utf-8")
+
+
+def _bundle() -> str:
+    """vl-convert's own bundle, kept by its version in the user's cache: making it takes as long as all charts."""
+    named = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "grpo-guard-bench" / f"{named}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return kept.read_text(encoding="utf-8")
+    made = vl_convert.javascript_bundle(SNIPPET)
+    with suppress(OSError):  # where nothing can be kept, it is made every time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+        partial.write_text(made, encoding="utf-8")
+        partial.replace(kept)
+    return made
