@@ -58,11 +58,11 @@ def write_tables(study: Study, out: Path) -> list[Path]:
 def draw(study: Study, out: Path, pool: Executor) -> list[Future[Drawn]]:
     """Have the figures drawn and their data written: Figures 1 and 7, and Figures 2 and 3.
 
-    What both figures and tables need is made here, so that no process makes it again.
+    What both figures and tables need is made here, so that no process makes it again; meanwhile the others are drawn.
     """
     pair = find_pair(study)
-    first = pool.submit(_told, "write_curves", figure_curves(study, pair), pair, study.golds, out)
-    return [first, pool.submit(_told, "write_diagnostics", study, pair, out)]
+    others = pool.submit(_told, "write_diagnostics", study, pair, out)
+    return [pool.submit(_told, "write_curves", figure_curves(study, pair), pair, study.golds, out), others]
 
 
 def _told(write: str, *args: Any) -> Drawn:

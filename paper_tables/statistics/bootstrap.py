@@ -137,6 +137,7 @@ def estimates(statistic: Statistic, *panels: Panel) -> tuple[Floats, Floats]:
     return value, statistic(*(column_means(panel, counts) for panel in panels))
 
 
+@lru_cache(maxsize=4)  # asked for twice for an interval
 def strata(*panels: Panel) -> NDArray[np.int64]:
     """(P,) the stratum of each prompt: which scorers of which panel judge it, and its part."""
     judged: list[Judged] = []
