@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, beside: Beside = here) -> int:
     if arguments.other and arguments.what not in JUDGING:
         parser.error(f"--other is for {' and '.join(JUDGING)} alone")
     try:
-        with beside("paper_tables.outputs") if arguments.what in DRAWING else nullcontext() as pool:
+        with beside("paper_tables.drawing") if arguments.what in DRAWING else nullcontext() as pool:
             study = read(arguments.runs)
             more: dict[str, Any] = {"pool": pool} if pool else {}
             if arguments.what in JUDGING:

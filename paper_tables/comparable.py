@@ -123,8 +123,7 @@ def _is_base(run: ledger.Run) -> bool:
 
 def _start(run: ledger.Run) -> dict[str, float]:
     """The mean scores at update 0; none where it was not evaluated."""
-    frame = run.metrics()
-    first = frame[frame["update"] == 0].mean(numeric_only=True).dropna()
+    first = pd.DataFrame([line for line in run.lines() if line["update"] == 0]).mean(numeric_only=True).dropna()
     return {str(key): float(value) for key, value in first.items() if str(key).startswith(("gold/", "proxy/"))}
 
 

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from bench.experiments import PAIRS, TABLE1, Pair, Row
 from paper_tables.bands import over
 from paper_tables.figure7 import draw
-from paper_tables.style import COLOURS, GREY, canvas, styled
+from paper_tables.palette import COLOURS, GREY
+from paper_tables.style import canvas, styled
 
 # Panels in the order of Table 1's pairs; the sixth place holds the legend.
 PANELS = tuple((pair.guard.backbone, pair.guard.task) for pair in PAIRS)

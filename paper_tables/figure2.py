@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bench.experiments import HISTOGRAM_UNIT, Pair, histogram_edges
 from paper_tables.log_ratio import SIGNS, shown_steps
-from paper_tables.style import COLOURS, GREY, canvas, styled
+from paper_tables.palette import COLOURS, GREY
+from paper_tables.style import canvas, styled
 
 # A curve's bins are joined to at least this share of its standard deviation: fine enough for its shape,
 # coarse enough that a bin holds more than its counting noise (our choice).

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from bench.experiments import Pair
 from paper_tables.gradient import imbalance
-from paper_tables.style import COLOURS, canvas, styled
+from paper_tables.palette import COLOURS
+from paper_tables.style import canvas, styled
 
 
 @styled

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from bench.experiments import TABLE2, Row
 from paper_tables.bands import over
-from paper_tables.style import COLOURS, GREY, canvas, label_ends, styled
+from paper_tables.palette import COLOURS, GREY
+from paper_tables.style import canvas, label_ends, styled
 
 BAND, FEW = 0.15, 4  # our choice: more bands than these on each other are drawn paler, so that lines are seen
 

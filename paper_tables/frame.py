@@ -27,6 +27,7 @@ PAIR_ORDER = (
     ("flux", "geneval"),
 )
 IDENTITY = ("run_id", "row", "method", "backbone", "task", "seed", "updates")
+Scores = dict[str, float]
 RECORD = (*IDENTITY, "scale", "hashes", "recipe", "config")
 
 
@@ -108,7 +109,7 @@ def curves(study: Study) -> pd.DataFrame:
     the base model of the same backbone and seed), gold/average, and unjudged, the keys that `bench.judge` is to fill.
     NaN where a score or the base is missing. It is made once: change a copy.
     """
-    frame = pd.concat([_evaluations(study, run) for run in study.runs], ignore_index=True)
+    frame = pd.DataFrame([line for run in study.runs for line in _evaluations(study, run)])
     keys = [f"gold/{gold}" for gold in study.golds]
     is_base = frame["row"].map(lambda name: name in ROWS and not ROWS[name].recipe)
     base = frame[is_base].drop_duplicates(["backbone", "seed"]).set_index(["backbone", "seed"])[keys]
@@ -184,19 +185,24 @@ def _identity(run: ledger.Run) -> dict[str, Any]:
     return {key: run.info[key] for key in IDENTITY}
 
 
-def _evaluations(study: Study, run: ledger.Run) -> pd.DataFrame:
+def _evaluations(study: Study, run: ledger.Run) -> list[dict[str, Any]]:
     """The run's evaluations: a line each, though what was judged later is a line of its own in its metrics."""
-    metrics: pd.DataFrame = _attempt(run.metrics, run.path / "metrics.jsonl")
     keys = [f"proxy/{name}" for name in PROXIES] + [f"gold/{name}" for name in study.golds]
-    columns = ["update", *(key + suffix for key in keys for suffix in ("", "_n", "_missing"))]
-    judged = metrics.reindex(columns=columns).astype(float).dropna(subset=columns[1:], how="all")
-    frame = judged.groupby("update", as_index=False).first()
-    frame = _points(study, run, frame)
+    columns = [key + suffix for key in keys for suffix in ("", "_n", "_missing")]
+    found: dict[int, Scores] = {}
+    for line in _attempt(run.lines, run.path / "metrics.jsonl"):
+        known = {name: float(line[name]) for name in columns if line.get(name) is not None}
+        if known:
+            update = int(line["update"])
+            found[update] = known | found.get(update, {})
     definitions = {f"{key}_definition": run.info.get("definitions", {}).get(key.split("/")[1], "") for key in keys}
     task, left = run.info["task"], [key for key in keys if key.split("/")[1] in later(run)]
-    unjudged = [" ".join(key for key in left if np.isnan(line[f"{key}_n"])) for line in frame.to_dict("records")]
-    proxy = frame[f"proxy/{task}"] if task else np.nan
-    return frame.astype({"update": int}).assign(**_identity(run), **definitions, proxy=proxy, unjudged=unjudged)
+    return [
+        {"update": update, **dict.fromkeys(columns, np.nan), **scores, **_identity(run), **definitions,
+         "proxy": scores.get(f"proxy/{task}", np.nan),
+         "unjudged": " ".join(key for key in left if f"{key}_n" not in scores)}
+        for update, scores in _points(study, run, found)
+    ]  # fmt: skip
 
 
 def later(run: ledger.Run) -> list[str]:
@@ -204,19 +210,21 @@ def later(run: ledger.Run) -> list[str]:
     return list(run.info["config"].get("evaluation", {}).get("later", []))
 
 
-def _points(study: Study, run: ledger.Run, frame: pd.DataFrame) -> pd.DataFrame:
-    """The lines that are evaluations; where golds are judged later, also a last one that nobody has judged yet."""
+def _points(study: Study, run: ledger.Run, found: dict[int, Scores]) -> list[tuple[int, Scores]]:
+    """Those of `found` that are evaluations; where golds are judged later, also a last one that nobody has judged yet.
+
+    By update, as are those found.
+    """
     own = [f"gold/{name}_n" for name in study.golds if name not in later(run)]
     task, planned = run.info["task"], run.info["updates"]
     if not own:
-        points = frame[frame[[name for name in frame if str(name).endswith("_n")]].notna().any(axis=1)]
-        ended = (points["update"] == planned).any()
-        return points if ended else pd.concat([points, pd.DataFrame({"update": [float(planned)]})], ignore_index=True)
-    points = frame[frame[own].notna().any(axis=1)]
-    if points.empty:
+        judged = {update for update, scores in found.items() if any(name.endswith("_n") for name in scores)}
+        return [(update, found.get(update, {})) for update in sorted({*judged, planned})]
+    points = [(update, scores) for update, scores in sorted(found.items()) if not scores.keys().isdisjoint(own)]
+    if not points:
         raise StudyError(f"{label(run)} is finished but has no gold score in {run.path}: repeat it with FORCE=1")
-    if task and points["update"].max() < planned:
-        last = f"{points['update'].max():.0f} of {planned}"
+    if task and points[-1][0] < planned:
+        last = f"{points[-1][0]} of {planned}"
         raise StudyError(
             f"{label(run)} is finished but was last judged at update {last}: "
             "`python -m bench.judge RUNS` judges what is missing; if nothing is, repeat the run with FORCE=1"

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from bench.experiments import TABLE1, TABLE2, Pair
-from paper_tables import gradient, log_ratio
 from paper_tables.aside import Here
 from paper_tables.bands import bands
 from paper_tables.beside import printed, tables
 from paper_tables.comparisons import differences, wins_table
-from paper_tables.figure1 import figure1
-from paper_tables.figure2 import figure2
-from paper_tables.figure3 import figure3
-from paper_tables.figure7 import figure7
-from paper_tables.frame import PAIR_ORDER, Study, curves, diagnostics, find_pair, seed_mean
-from paper_tables.style import save
+from paper_tables.frame import Study, curves, find_pair, seed_mean
 from paper_tables.table import Table, to_csv, to_latex, to_markdown
 from paper_tables.table1 import extra, measured
 
+DRAWING = "paper_tables.drawing"  # imported by what draws alone: matplotlib takes as long to load as pandas
 Drawn = tuple[str, list[Path]]  # what figures show in words, and their files
 FIGURES = ("figure1", "figure2", "figure3", "figure7")
 
@@ -64,16 +57,16 @@ def write_tables(study: Study, out: Path) -> list[Path]:
 def draw(study: Study, out: Path, pool: Executor) -> list[Future[Drawn]]:
     """Have the figures drawn and their data written: Figures 1 and 7, and Figures 2 and 3.
 
-    What both figures and tables need is made here, so that no process makes it again.
+    What both figures and tables need is made here, so that no process makes it again; meanwhile the others are drawn.
     """
     pair = find_pair(study)
-    first = pool.submit(_told, write_curves, figure_curves(study), pair, study.golds, out)
-    return [first, pool.submit(_told, write_diagnostics, study, pair, out) if pair else pool.submit(_told, _no_pair)]
+    others = pool.submit(_told, "write_diagnostics", study, pair, out)
+    return [pool.submit(_told, "write_curves", figure_curves(study), pair, study.golds, out), others]
 
 
-def _told(write: Callable[..., list[Path]], *args: Any) -> Drawn:
+def _told(write: str, *args: Any) -> Drawn:
     with redirect_stdout(io.StringIO()) as words:
-        paths = write(*args)
+        paths = getattr(import_module(DRAWING), write)(*args)
     return words.getvalue(), sorted(paths)
 
 
@@ -110,46 +103,3 @@ def figure_curves(study: Study) -> pd.DataFrame:
     """The curves of Figures 1 and 7 as `frame.seed_mean` gives them, with the bands about them."""
     frame = seed_mean(curves(study), study)
     return frame.merge(bands(study, frame["row"], frame), on=["row", "update"], how="left")
-
-
-def write_curves(frame: pd.DataFrame, pair: Pair | None, golds: tuple[str, ...], out: Path) -> list[Path]:
-    """Figures 1 and 7, as far as their rows have been run; `frame` as `figure_curves` gives it."""
-    paths: list[Path] = []
-    trained = frame[frame["row"].isin([row.name for row in TABLE1.values() if row.recipe])]
-    ablated = frame[frame["row"].isin([row.name for row in TABLE2.values()])]
-    if len(trained):
-        paths += _write(figure1(trained, pair), {"figure1": trained}, out)
-    if len(ablated):
-        paths += _write(figure7(ablated, golds), {"figure7": ablated}, out)
-    for name, part in (("Figure 1", trained), ("Figure 7", ablated)):
-        if part.empty:
-            print(f"{name} is left out: none of its rows has a finished run.")
-    return paths
-
-
-def write_diagnostics(study: Study, pair: Pair, out: Path) -> list[Path]:
-    """Figures 2 and 3 of one pair, and their numbers on the terminal."""
-    frame = diagnostics(study.of([pair.base, pair.guard]))
-    if set(frame.loc[frame["inner"] > 0, "method"] if len(frame) else ()) != {pair.base.method, pair.guard.method}:
-        print(f"Figures 2 and 3 are left out: {pair.base.name} and {pair.guard.name} have no diagnostics.")
-        return []
-    moments, histograms = log_ratio.moments(frame), log_ratio.histograms(frame)
-    norms = gradient.per_step(frame, pair)
-    print(log_ratio.statements(moments, pair), gradient.statements(norms, pair), sep="\n\n")
-    figure = figure2(histograms, moments, pair)
-    paths = _write(figure, {"figure2": histograms, "figure2_moments": moments}, out)
-    return paths + _write(figure3(norms, pair), {"figure3": norms}, out)
-
-
-def _write(figure: Figure, data: dict[str, pd.DataFrame], out: Path) -> list[Path]:
-    """The figure under its first data frame's name, and every data frame as CSV beside it."""
-    paths = save(figure, out / next(iter(data)))
-    for name, frame in data.items():
-        frame.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
-    return paths + [out / f"{name}.csv" for name in data]
-
-
-def _no_pair() -> list[Path]:
-    wanted = ", ".join(f"{backbone} {task}" for backbone, task in PAIR_ORDER)
-    print(f"Figures 2 and 3 are left out: no method and its GRPO-Guard twin are both finished on any of {wanted}.")
-    return []

@@ -9,24 +9,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.optimize import isotonic_regression
-
-# Okabe and Ito, "Color Universal Design" (2008): distinguishable in all common forms of colour blindness.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-GREY = "#767676"
-
-COLOURS = {
-    "FlowGRPO": VERMILLION,
-    "DanceGRPO": ORANGE,
-    "TempFlowGRPO": PURPLE,
-    "GRPO-Guard": BLUE,
-    "Temp-Reweight": PURPLE,
-    "Guard-Reweight": ORANGE,
-    "Mean-revised": GREEN,
-    "RatioNorm": SKY,
-}
 
 # CVPR text is 6.875 in wide; at that width no letter is smaller than 7 pt.
 WIDTH = 6.875
@@ -59,8 +41,12 @@ def canvas(height: float) -> Figure:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.png and `stem`.pdf, without a time stamp, so that equal figures are equal files."""
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+    # Laid out once for both: as long as there is an engine, each file is drawn twice.
+    if engine := figure.get_layout_engine():
+        figure.set_dpi(matplotlib.rcParams["savefig.dpi"])  # letters are a little wider or narrower by resolution
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(png)
-    figure.set_layout_engine("none")  # both files share the first one's layout, half of the time it takes
     figure.savefig(pdf, metadata={"CreationDate": None})
     return [png, pdf]
 
@@ -91,4 +77,7 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]], gap: float
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     """Sorted `heights` moved by the least sum of squares that leaves neighbours at least `gap` apart."""
     steps = np.arange(len(heights)) * gap
-    return np.asarray(isotonic_regression(heights - steps).x + steps)
+    left, count = heights - steps, len(heights)
+    # Isotonic regression in closed form (Barlow et al. 1972): for few points; scipy.optimize takes a while to load.
+    least = [[min(left[j : k + 1].mean() for k in range(i, count)) for j in range(i + 1)] for i in range(count)]
+    return np.array([max(each) for each in least]) + steps

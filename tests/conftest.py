@@ -86,8 +86,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are neither made nor saved, for tests of what is written beside them."""
-    from paper_tables import outputs
+    from paper_tables import drawing, outputs
 
     for name in outputs.FIGURES:
-        monkeypatch.setattr(outputs, name, lambda *given: None)
-    monkeypatch.setattr(outputs, "save", lambda figure, path: [])
+        monkeypatch.setattr(drawing, name, lambda *given: None)
+    monkeypatch.setattr(drawing, "save", lambda figure, path: [])

@@ -73,9 +73,9 @@ class Memory(Run):
         """As `Run.scores`."""
         return pd.concat([lines(s).assign(update=u, own="") for u, s in self.at.items()], ignore_index=True)
 
-    def metrics(self) -> pd.DataFrame:
-        """As `Run.metrics`."""
-        return pd.DataFrame([metrics(update, scores) for update, scores in self.at.items()])
+    def lines(self) -> list[dict[str, Any]]:
+        """As `Run.lines`, and so `Run.metrics`."""
+        return [metrics(update, scores) for update, scores in self.at.items()]
 
 
 def memory_study(runs: Mapping[tuple[str, int], Mapping[int, Scores]]) -> Study:

@@ -21,7 +21,8 @@ from paper_tables.figure7 import figure7
 from paper_tables.frame import Study, curves, diagnostics, read, seed_mean
 from paper_tables.gradient import per_step
 from paper_tables.log_ratio import histograms, moments
-from paper_tables.style import COLOURS, spread
+from paper_tables.palette import COLOURS
+from paper_tables.style import spread
 
 PAIR = Pair(TABLE1["sd3_flow_text"], TABLE1["sd3_guard_text"])
 

@@ -14,7 +14,7 @@ import baselines
 from baselines.terms import inverse_dt, uniform
 from bench import ledger, train
 from bench.experiments import ROWS, RowError, find_row
-from paper_tables import outputs, statistics
+from paper_tables import drawing, statistics
 from paper_tables.__main__ import main as make_tables
 from paper_tables.frame import read
 from paper_tables.report.points import points
@@ -79,7 +79,7 @@ def test_a_method_of_one_file_is_trained_as_it_says(runs: Path) -> None:
 def test_the_tables_the_claims_and_the_statistics_have_a_method_of_ones_own(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "save", lambda figure, path: [])
+    monkeypatch.setattr(drawing, "save", lambda figure, path: [])
     for what in ("tables", "statistics", "claims"):
         assert make_tables([what, "--runs", str(runs), "--out", str(tmp_path)]) == 0
     assert "| root_guard, text |" in (tmp_path / "extra.md").read_text()

@@ -7,11 +7,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
+import vl_convert
 from fake_ledger import write_study
 
-from paper_tables import aside, outputs
+from paper_tables import aside, drawing
 from paper_tables.__main__ import main
 from paper_tables.frame import curves, read
+from paper_tables.report import charts
 
 
 def test_curves_of_a_study_are_made_once_and_those_of_one_read_anew_again(tmp_path: Path) -> None:
@@ -37,7 +39,30 @@ def test_a_figure_that_cannot_be_written_is_told_in_a_line(
     def full(*given: object) -> Executor:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outputs, "write_curves", full)
+    monkeypatch.setattr(drawing, "write_curves", full)
     assert main(["tables", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert "No space left on device" in told and len(told.splitlines()) == 1
+
+
+def test_the_library_of_a_version_is_bundled_once_and_without_a_cache_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def bundled(snippet: str) -> str:
+        made.append(snippet)
+        return f"bundle {len(made)}"
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundled)
+    (tmp_path / "full").write_text("no folder")
+
+    def written(home: str, version: str) -> str:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+        monkeypatch.setattr(charts, "version", lambda package: version)
+        charts.write_library(tmp_path / "vega.js")
+        return (tmp_path / "vega.js").read_text()
+
+    assert written("home", "1") == written("home", "1") == "(() => {bundle 1})();\n"
+    assert [written("home", "2"), written("home", "1")] == ["(() => {bundle 2})();\n", "(() => {bundle 1})();\n"]
+    assert "bundle 3" in written("full", "1") and "bundle 4" in written("full", "1")

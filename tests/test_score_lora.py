@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from bench import hub, judged, ledger, lora_files, score_lora, train
 from bench.config import ConfigError
-from paper_tables import outputs
+from paper_tables import drawing
 from paper_tables.__main__ import main as make_tables
 
 LORA = "pytorch_lora_weights.safetensors"
@@ -66,7 +66,7 @@ def cells(table: Path) -> dict[str, list[list[str]]]:
 def test_the_table_has_a_judged_adapter_as_a_row_of_its_own_and_says_so(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "save", lambda figure, path: [])
+    monkeypatch.setattr(drawing, "save", lambda figure, path: [])
     assert make_tables(["--runs", str(runs / "runs"), "--out", str(tmp_path)]) == 0
     [mine] = cells(tmp_path / "extra.md")["mine"]
     assert mine[0] == "—" and mine[1:-1] in [line[1:] for line in cells(tmp_path / "table1.md")["GRPO-Guard, text"]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from fake_scores import GOLDS, Memory, Scores, golds, memory_study
 
@@ -26,10 +26,9 @@ class Far(Memory):
 
     kl: Mapping[int, float] = {}
 
-    def metrics(self) -> pd.DataFrame:
-        """As `Run.metrics`."""
-        frame = super().metrics()
-        return frame.assign(**{"kl/base": frame["update"].map(self.kl)})
+    def lines(self) -> list[dict[str, Any]]:
+        """As `Run.lines`."""
+        return [line | {"kl/base": self.kl[line["update"]]} for line in super().lines()]
 
 
 def study(*by_seed: Mapping[str, Curve], noise: float = 0.0, recorded: bool = True) -> Study:

@@ -62,8 +62,12 @@ class Run:
 
     def metrics(self) -> pd.DataFrame:
         """A row per update that logged anything, sorted by update, columns as logged."""
-        rows = read_lines(self.path / "metrics.jsonl")
+        rows = self.lines()
         return pd.DataFrame(rows, columns=None if rows else ["update", "epoch"])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The same as it was logged; a frame of it takes longer than reading it."""
+        return read_lines(self.path / "metrics.jsonl")
 
     def diagnostics(self, histograms: bool = True) -> pd.DataFrame:
         """A row per (update, trained step): every list of a line is spread over the steps.

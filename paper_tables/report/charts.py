@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import pandas as pd
 import vl_convert
 
@@ -22,48 +25,60 @@ THEMES = {
     "light": {"text": "#4a4f57", "grid": "#e6e7ea", "rule": "#767b84"},
     "dark": {"text": "#b9bec7", "grid": "#2d3138", "rule": "#8d939d"},
 }
+SNIPPET = "window.vegaEmbed = vegaEmbed;"  # what the page calls of its library
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 # A point's words, shown when it is pointed at; the page fills them in.
 WORDS = ("method", "seed", "update", "budget", "proxy", "gold average", "parted")
 BAND = 0.14  # our choice: three bands on each other still let the grid through
 Look = dict[str, Any]
-Data = tuple[alt.NamedData, alt.NamedData]
+Spec = dict[str, Any]
 
 
-def curve(data: Data, look: Look, titles: tuple[str, str | None], band: float = BAND) -> alt.LayerChart:
+def curve(data: tuple[str, str], look: Look, titles: tuple[str, str | None], band: float = BAND) -> Spec:
     """y against x, a line per curve with its interval as a band, its markers, and rings around marked points.
 
     Args:
-        data: points with x, y, low, high, curve, order, marked (0 or 1), WORDS and what `look` names; and with y where
-            the base model is, a horizontal line.
+        data: names of two data sets: points with x, y, low, high, curve, order, marked (0 or 1), WORDS and what `look`
+            names; and with y where the base model is, a horizontal line.
         look: the channels color, strokeDash and shape.
         titles: of the x and of the y axis.
         band: how opaque an interval is.
     """
-    x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, grid=False, title=titles[0]))
-    y = alt.Y("y:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, minExtent=36, title=titles[1]))
+    x = _field("x", scale={"zero": False}, axis={"grid": False, "tickCount": 5, "title": titles[0]})
+    y = _field("y", scale={"zero": False}, axis={"minExtent": 36, "tickCount": 5, "title": titles[1]})
     points, base_model = data
-    base, each = alt.Chart(points), {"detail": "curve:N"}
-    color, dash, shape = look["color"], look["strokeDash"], look["shape"]
+    color, shape, each = {"color": look["color"]}, {"shape": look["shape"]}, {"detail": _word("curve")}
+    line = {"order": _field("order"), "strokeDash": look["strokeDash"]}
+    ends = {"y": _field("low"), "y2": {"field": "high"}}
     drawn = (
-        alt.Chart(base_model).mark_rule(strokeWidth=1, strokeDash=[2, 3]).encode(y="y:Q"),
-        base.mark_area(opacity=band).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **each),
-        base.mark_line(strokeWidth=1.8).encode(x=x, y=y, color=color, strokeDash=dash, order="order:Q", **each),
-        base.mark_point(filled=True, opacity=1, size=34).encode(x=x, y=y, color=color, shape=shape),
-        base.mark_point(size=230, strokeWidth=2.5).encode(
-            x=x, y=y, color=color, opacity=alt.Opacity("marked:Q", scale=None)
-        ),
-        base.mark_point(filled=True, opacity=0, size=360).encode(x=x, y=y, tooltip=[f"{word}:N" for word in WORDS]),
-    )
-    return alt.LayerChart(layer=list(drawn))
+        (base_model, "rule", {"strokeDash": [2, 3], "strokeWidth": 1}, {"y": _field("y")}),
+        (points, "area", {"opacity": band}, {**color, **each, "x": x, **ends}),
+        (points, "line", {"strokeWidth": 1.8}, {**color, **each, **line, "x": x, "y": y}),
+        (points, "point", {"filled": True, "opacity": 1, "size": 34}, {**color, **shape, "x": x, "y": y}),
+        (points, "point", {"size": 230, "strokeWidth": 2.5},
+         {**color, "opacity": _field("marked", scale=None), "x": x, "y": y}),
+        (points, "point", {"filled": True, "opacity": 0, "size": 360},
+         {"tooltip": [_word(word) for word in WORDS], "x": x, "y": y}),
+    )  # fmt: skip
+    return {"layer": [
+        {"data": {"name": name}, "mark": {"type": kind, **mark}, "encoding": encoding}
+        for name, kind, mark, encoding in drawn
+    ]}  # fmt: skip
 
 
-def template() -> dict[str, Any]:
+def _field(name: str, **more: Any) -> Spec:
+    """A channel of numbers, keys in the alphabet's order."""
+    return dict(sorted({"field": name, "type": "quantitative", **more}.items()))
+
+
+def _word(name: str, **more: Any) -> Spec:
+    return _field(name, **more) | {"type": "nominal"}
+
+
+def template() -> Spec:
     """`curve` as the page takes it: data sets by name, and each point's own ink, dash and shape."""
-    data = (alt.NamedData(name="points"), alt.NamedData(name="base_model"))
-    raw = {"color": alt.Color("ink:N", scale=None), "strokeDash": alt.StrokeDash("dash:N", scale=None),
-           "shape": alt.Shape("shape:N", scale=None)}  # fmt: skip
-    made: dict[str, Any] = curve(data, raw, ("x", None)).to_dict(validate=False)
-    return {key: made[key] for key in ("layer",)}
+    named = {"color": "ink", "strokeDash": "dash", "shape": "shape"}
+    return curve(("points", "base_model"), {key: _word(name, scale=None) for key, name in named.items()}, ("x", None))
 
 
 def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
@@ -77,8 +92,8 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
     titles = {"proxy": "proxy", "gold": "gold average, base model = 1"}
     there = {y: words for y, words in titles.items() if panel[y].notna().any()}
     parts = [_empty(y, words, look, panel["row"].nunique()) for y, words in there.items()]
-    drawn = alt.vconcat(*parts, title=title, config=CONFIG).to_dict(validate=False)
-    drawn["datasets"] = {name: lines for y in there for name, lines in _data(panel, y).items()}
+    sets = {name: lines for y in there for name, lines in _data(panel, y).items()}
+    drawn = {"$schema": SCHEMA, "title": title, "config": CONFIG, "vconcat": parts, "datasets": sets}
     panel.to_csv(stem.with_suffix(".csv"), index=False, lineterminator="\n", float_format="%.8g")
     shape = vl_convert.vegalite_to_svg(drawn)  # once for both files
     stem.with_suffix(".png").write_bytes(vl_convert.svg_to_png(shape, scale=2))
@@ -88,20 +103,20 @@ def write(panel: pd.DataFrame, title: str, stem: Path) -> None:
 def _legend(methods: list[str]) -> Look:
     """The channels by method, with one legend for the three."""
     found = inks(methods)
+    named = {"color": "light", "strokeDash": "dash", "shape": "shape"}
+    ranges = {channel: [found[method][name] or [1, 0] for method in methods] for channel, name in named.items()}
+    legend = {"title": None, "symbolOpacity": 1}
+    return {
+        channel: _word("method", scale={"domain": methods, "range": values}, legend=legend)
+        for channel, values in ranges.items()
+    }
 
-    def scale(name: str) -> dict[str, Any]:
-        values = [found[method][name] or [1, 0] for method in methods]
-        return {"scale": alt.Scale(domain=methods, range=values), "legend": alt.Legend(title=None, symbolOpacity=1)}
 
-    named = {"color": (alt.Color, "light"), "strokeDash": (alt.StrokeDash, "dash"), "shape": (alt.Shape, "shape")}
-    return {channel: make("method:N", **scale(name)) for channel, (make, name) in named.items()}
-
-
-def _empty(y: str, title: str, look: Look, curves: int) -> alt.LayerChart:
-    """`curve` on paper; its data come by name, since altair copies what is given to it many times."""
-    data = (alt.NamedData(name=y), alt.NamedData(name=f"{y} before"))
+def _empty(y: str, title: str, look: Look, curves: int) -> Spec:
+    """`curve` on paper, its data by name."""
     band = min(BAND, 2 * BAND / curves)  # many bands on each other hide the lines
-    return curve(data, look, (AXES["update"], title), band).properties(width=PRINT_WIDTH, height=HEIGHT)
+    size = {"width": PRINT_WIDTH, "height": HEIGHT}
+    return curve((y, f"{y} before"), look, (AXES["update"], title), band) | size
 
 
 def _data(panel: pd.DataFrame, y: str) -> dict[str, list[dict[str, Any]]]:
@@ -114,5 +129,19 @@ def _data(panel: pd.DataFrame, y: str) -> dict[str, list[dict[str, Any]]]:
 
 def write_library(path: Path) -> None:
     """The page's plotting library, which it would else fetch from a network."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    path.write_text(f"(() => {{{bundle}}})();\n", encoding="utf-8")
+    path.write_text(f"(() => {{{_bundle()}}})();\n", encoding="utf-8")
+
+
+def _bundle() -> str:
+    """vl-convert's own bundle, kept by its version in the user's cache: making it takes as long as all charts."""
+    named = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "grpo-guard-bench" / f"{named}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return kept.read_text(encoding="utf-8")
+    made = vl_convert.javascript_bundle(SNIPPET)
+    with suppress(OSError):  # where nothing can be kept, it is made every time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+        partial.write_text(made, encoding="utf-8")
+        partial.replace(kept)
+    return made

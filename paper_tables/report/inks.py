@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paper_tables.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from paper_tables.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
 
 @dataclass(frozen=True)

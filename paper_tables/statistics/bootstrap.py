@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import scipy  # scipy.stats, as long to import as pandas, is imported where it is used
+import scipy  # scipy.special alone: scipy.stats takes as long to import as pandas
 from numpy.typing import NDArray
 
 from paper_tables.statistics.panel import Floats, Judged, Panel, judged_by
@@ -104,7 +104,8 @@ def mean(values: Floats) -> Floats:
 
 def interquartile_mean(values: Floats) -> Floats:
     """(R, S) to (R,): the mean of the middle half of the seeds (rliable, Agarwal et al. 2021); the mean below four."""
-    return np.asarray(scipy.stats.trim_mean(values, 0.25, axis=-1))
+    outer = values.shape[-1] // 4
+    return mean(np.sort(values, axis=-1)[..., outer : values.shape[-1] - outer])
 
 
 def interval(statistic: Statistic, *panels: Panel, across_seeds: AcrossSeeds = mean) -> Interval:
@@ -136,6 +137,7 @@ def estimates(statistic: Statistic, *panels: Panel) -> tuple[Floats, Floats]:
     return value, statistic(*(column_means(panel, counts) for panel in panels))
 
 
+@lru_cache(maxsize=4)  # asked for twice for an interval
 def strata(*panels: Panel) -> NDArray[np.int64]:
     """(P,) the stratum of each prompt: which scorers of which panel judge it, and its part."""
     judged: list[Judged] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import pandas as pd
 
@@ -32,21 +34,22 @@ def budgets(study: Study, row: str) -> pd.DataFrame:
     for column, key in COSTS.items():
         each = {float(run.info.get("cost", {}).get(key, np.nan)) for run in runs}
         frame[column] = frame["update"] * (each.pop() if len(each) == 1 else np.nan)
-    seconds = [_seconds(run).reindex(found) for run in runs]
+    spent = [_seconds(run) for run in runs]
+    seconds = [[each.get(update, np.nan) for update in found] for each in spent]
     return frame.assign(device_seconds=np.mean(seconds, axis=0) if seconds else np.nan)
 
 
-def _seconds(run: ledger.Run) -> pd.Series[float]:
+def _seconds(run: ledger.Run) -> dict[int, float]:
     """Device seconds by update: of all epochs that were needed for it."""
     try:
-        lines, metrics = read_lines(run.path / "times.jsonl"), run.metrics()
+        lines, logged = read_lines(run.path / "times.jsonl"), run.lines()
     except (LedgerError, OSError) as error:
         raise StudyError(" ".join(str(error).split())) from error
     seconds = {int(line["epoch"]): line["seconds"] * line.get("ranks", 1) for line in lines if "seconds" in line}
-    trained = metrics[metrics["update"] > 0]
-    if not seconds or trained.empty:
-        return pd.Series({0: 0.0})
-    last = trained.groupby("update")["epoch"].max()  # an evaluation's line says how many epochs are finished
-    total = pd.Series(seconds).sort_index().cumsum().reindex(last.to_numpy())
-    spent: pd.Series[float] = pd.concat([pd.Series({0: 0.0}), total.set_axis(last.index)])
-    return spent
+    last: dict[int, int] = {}  # an evaluation's line says how many epochs are finished
+    for line in logged:
+        last[line["update"]] = max(line.get("epoch", 0), last.get(line["update"], 0))
+    epochs = sorted(seconds)
+    total = dict(zip(epochs, accumulate(seconds[epoch] for epoch in epochs), strict=True))
+    trained = {update: total.get(epoch, np.nan) for update, epoch in last.items() if update > 0}
+    return {0: 0.0} | (trained if seconds else {})

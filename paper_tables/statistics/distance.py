@@ -40,8 +40,8 @@ def divergence(study: Study, row: str) -> pd.DataFrame:
     where the record has none), gold/average, proxy.
     """
     steps = updates(study, row)
-    found = [frame for _, frame in _recorded(study, row)]
-    kl = pd.concat(found).groupby(level=0).mean() if found else pd.Series(dtype=float)
+    found = _recorded(study, row)
+    kl = pd.concat(found.values()).groupby(level=0).mean() if found else pd.Series(dtype=float)
     return pd.DataFrame(
         {
             "update": list(steps),
@@ -82,18 +82,21 @@ def _at_the_furthest(mine: Floats, theirs: Floats, gold: Floats, other_gold: Flo
 
 def at_the_end(study: Study, row: str) -> float:
     """sqrt(KL) where a run last recorded it, of the mean over seeds; NaN where none did."""
-    found = [kl.iloc[-1] for _, kl in _recorded(study, row) if len(kl)]
+    found = [kl.iloc[-1] for kl in _recorded(study, row).values() if len(kl)]
     return float(np.sqrt(np.mean(found))) if found else float("nan")
 
 
-def _recorded(study: Study, row: str) -> list[tuple[int, pd.Series[float]]]:
-    """The KL by update of each seed that recorded it."""
-    frames = [(run.info["seed"], run.metrics()) for run in study.runs if run.info["row"] == row]
-    return [(seed, frame.set_index("update")[KL].dropna()) for seed, frame in frames if KL in frame]
+def _recorded(study: Study, row: str) -> dict[int, pd.Series[float]]:
+    """By seed the KL by update, of the seeds that recorded it."""
+    found: dict[int, pd.Series[float]] = {}
+    for run in (run for run in study.runs if run.info["row"] == row):
+        lines = {line["update"]: line[KL] for line in run.lines() if KL in line}
+        found |= {run.info["seed"]: pd.Series(lines, dtype=float).dropna()} if lines else {}
+    return found
 
 
 def _distances(study: Study, ask: Ask, seeds: tuple[int, ...]) -> Floats | None:
     """(S, U) sqrt(KL); None where a seed lacks one."""
-    by_seed = dict(_recorded(study, ask.row))
+    by_seed = _recorded(study, ask.row)
     found = [by_seed.get(seed, pd.Series(dtype=float)).reindex(ask.updates).to_numpy(dtype=float) for seed in seeds]
     return np.sqrt(found) if np.isfinite(found).all() else None

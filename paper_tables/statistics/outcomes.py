@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 
 from paper_tables.frame import Study
 from paper_tables.statistics.bootstrap import PROMPTS, AcrossSeeds, Interval, interval, mean
@@ -125,6 +124,7 @@ def _share(panel: Panel) -> Interval:
     """
     found = interval(lambda means: means[..., 0], *common_prompts([panel]))
     if found.value in (0, 1) and found.prompts:
-        exact = scipy.stats.binomtest(int(found.value) * found.prompts, found.prompts).proportion_ci(found.level)
-        return replace(found, low=float(exact.low), high=float(exact.high), over=PROMPTS)
+        far = ((1 - found.level) / 2) ** (1 / found.prompts)  # all of n pairs agree with this probability of one
+        low, high = (far, 1.0) if found.value else (0.0, 1 - far)
+        return replace(found, low=low, high=high, over=PROMPTS)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -130,7 +130,7 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
     return Matched(found, float(low.mean()), float(high.mean()))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def hacking(study: Study, row: str) -> pd.DataFrame:
     """Reward hacking by checkpoint (arXiv 2403.03185): the proxy above the base model's, the gold average below.
 
