@@ -80,4 +80,4 @@ def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     left, count = heights - steps, len(heights)
     # Isotonic regression in closed form (Barlow et al. 1972): for few points; scipy.optimize takes a while to load.
     least = [[min(left[j : k + 1].mean() for k in range(i, count)) for j in range(i + 1)] for i in range(count)]
-    return np.array([max(each) for each in least]) + steps
+    return np.asarray(steps + [max(each) for each in least])

@@ -11,6 +11,7 @@ from fake_ledger import write_study
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
+from scipy.optimize import isotonic_regression
 
 from bench.experiments import ROWS, TABLE1, TABLE2, Pair
 from paper_tables.bands import KEYS
@@ -22,7 +23,7 @@ from paper_tables.frame import Study, curves, diagnostics, read, seed_mean
 from paper_tables.gradient import per_step
 from paper_tables.log_ratio import histograms, moments
 from paper_tables.palette import COLOURS
-from paper_tables.style import spread
+from paper_tables.style import canvas, save, spread, styled
 
 PAIR = Pair(TABLE1["sd3_flow_text"], TABLE1["sd3_guard_text"])
 
@@ -158,3 +159,21 @@ def test_figure3_reaches_the_ratio_that_its_legend_says(study: Study) -> None:
 def test_labels_are_pushed_apart_no_further_than_needed() -> None:
     assert spread(np.array([0.1, 0.5, 0.9]), 0.1) == pytest.approx([0.1, 0.5, 0.9])
     assert spread(np.array([0.5, 0.5, 0.9]), 0.1) == pytest.approx([0.45, 0.55, 0.9])
+    draw = np.random.default_rng(0)
+    for heights in (np.sort(draw.random(count)) for count in range(1, 9)):
+        steps = 0.1 * np.arange(len(heights))
+        assert spread(heights, 0.1) == pytest.approx(isotonic_regression(heights - steps).x + steps)
+
+
+@styled
+def test_a_figure_laid_out_once_is_the_one_that_is_laid_out_for_its_file(tmp_path: Path) -> None:
+    def drawn() -> Figure:
+        figure = canvas(2)
+        for axes, ends in zip(figure.subplots(1, 2), ((0, 1), (1e-7, 3e-7)), strict=True):
+            axes.plot(ends, ends)
+            axes.set_title("a title of some length", loc="left")
+        return figure
+
+    drawn().savefig(tmp_path / "plain.png")
+    made, _ = save(drawn(), tmp_path / "made")
+    assert made.read_bytes() == (tmp_path / "plain.png").read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -29,6 +31,12 @@ def test_work_is_done_in_another_process_and_what_it_raises_is_raised_here() -> 
             assert (beside.submit(os.getpid).result() != os.getpid()) == elsewhere
             with pytest.raises(FileNotFoundError, match="absent"):
                 beside.submit(os.listdir, "/absent").result()
+
+
+def test_what_waits_for_the_drawing_loads_nothing_to_draw_with() -> None:
+    slow = {"torch", "matplotlib", "scipy.stats", "scipy.optimize"}
+    code = f"import sys, paper_tables.outputs, paper_tables.report; print(sorted({slow!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_a_figure_that_cannot_be_written_is_told_in_a_line(
