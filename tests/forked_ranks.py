@@ -18,7 +18,13 @@ from typing import Any
 
 PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
 # With the golds that a run asks at its first evaluation: SciPy's half second would be every process's own.
-PRELOADED = ["bench.running", "bench.judge", "bench.rewards.pickscore", "bench.rewards.text", "gold_metrics.correctness"]
+PRELOADED = [
+    "bench.running",
+    "bench.judge",
+    "bench.rewards.pickscore",
+    "bench.rewards.text",
+    "gold_metrics.correctness",
+]
 
 
 def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
