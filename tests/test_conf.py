@@ -6,6 +6,7 @@ import functools
 from dataclasses import asdict, fields
 
 import pytest
+from hydra import compose, initialize_config_module
 
 import baselines
 from bench import config
@@ -64,3 +65,14 @@ def test_guarded_rows_differ_from_their_base_in_four_columns() -> None:
 def test_a_wrong_type_key_or_option_is_refused_by_name(override: str) -> None:
     with pytest.raises(ConfigError, match=override.split("=")[0].split(".")[-1]):
         composed("sd3_flow_text", "tiny", override)
+
+
+def test_rows_that_are_composed_together_are_those_that_hydra_composes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    config.register()
+    asked = ["scale=paper", "protocol=released", "seed=3"]
+    for row, force in (("sd3_temp_text", "0"), ("flux_dance_text", "again"), ("sd3_temp_text", "1")):
+        monkeypatch.setenv("FORCE", force)
+        with initialize_config_module("bench.conf", version_base="1.3"):
+            alone = config.plain(compose("train", [f"row={row}", *asked]))
+        assert configure(row, asked) == alone
+        assert (alone.row, alone.force) == (row, force)
