@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
-
-from bench import config
+from bench import config, suite
 from bench.config import Config
 
 PROMPTS = Path(config.__file__).parent / "tiny" / "prompts"
@@ -41,10 +40,10 @@ def overrides(folder: Path, *more: str) -> list[str]:
 
 
 def settings(row: str, folder: Path, *more: str) -> Config:
-    """A small run's configuration."""
-    config.register()
-    with initialize_config_module("bench.conf", version_base="1.3"):
-        return config.plain(compose("train", [f"row={row}", *overrides(folder, *more)]))
+    """A small run's configuration; `folder` is filled in at the end, so that equal requests are composed once."""
+    os.environ["FOLDER"] = str(folder)
+    asked = [each.replace(str(folder), "${oc.env:FOLDER}") for each in overrides(folder, *more)]
+    return suite.configure(row, asked)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import random
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 from bench_runs import PROMPTS, settings
 from faults import JUDGE, TRAIN, FaultError, Life, live
+from forked_ranks import server
 from left_behind import differences
 from tabulate import tabulate
 from tqdm import tqdm
@@ -52,8 +52,7 @@ def study(
     Raises:
         FaultError: an attempt ended neither well nor by a blow.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.running", "bench.judge"])
+    context = server()
     whole = {row: life(row, folder / "undisturbed" / row, asked) for row in rows}
     with tqdm(total=2 * len(rows), desc="undisturbed", unit="process", disable=None) as bar:
         live(whole.values(), context, 0, at_once, lambda *_: bar.update())

@@ -11,11 +11,20 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 PATIENCE = 120  # seconds, after which processes count as waiting for each other for ever
+# With the golds that a run asks at its first evaluation: SciPy's half second would be every process's own.
+PRELOADED = [
+    "bench.running",
+    "bench.judge",
+    "bench.rewards.pickscore",
+    "bench.rewards.text",
+    "gold_metrics.correctness",
+]
 
 
 def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
@@ -35,11 +44,16 @@ def fork(count: int, work: Callable[..., None], *arguments: Any) -> list[int | N
 
 def start(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that does `work(*arguments)`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.running", "bench.judge"])
-    process = context.Process(target=_rank, args=(environment, work, *arguments))
+    process = server().Process(target=_rank, args=(environment, work, *arguments))
     process.start()
     return process
+
+
+def server() -> ForkServerContext:
+    """Where processes come from that need not import what a run does."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _rank(environment: dict[str, str], work: Callable[..., None], *arguments: Any) -> None:

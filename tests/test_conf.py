@@ -7,23 +7,20 @@ from dataclasses import asdict, fields
 
 import pytest
 from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 
 import baselines
 from bench import config
-from bench.config import Config
+from bench.config import Config, ConfigError
 from bench.experiments import ROWS, Row
 from bench.session import recipe_of
+from bench.suite import configure
 
 LATENT_ELEMENTS = 65_536  # 16 x 64 x 64 at 512 pixels
 
 
 @functools.cache
 def composed(row: str, scale: str, *more: str) -> Config:
-    """What no test changes is composed once."""
-    config.register()
-    with initialize_config_module("bench.conf", version_base="1.3"):
-        return config.plain(compose("train", [f"row={row}", f"scale={scale}", *more]))
+    return configure(row, [f"scale={scale}", *more])
 
 
 @pytest.mark.parametrize("scale", ["tiny", "paper"])
@@ -66,5 +63,16 @@ def test_guarded_rows_differ_from_their_base_in_four_columns() -> None:
 
 @pytest.mark.parametrize("override", ["seed=one", "sampling.stepz=3", "scale=huge"])
 def test_a_wrong_type_key_or_option_is_refused_by_name(override: str) -> None:
-    with pytest.raises(HydraException, match=override.split("=")[0].split(".")[-1]):
+    with pytest.raises(ConfigError, match=override.split("=")[0].split(".")[-1]):
         composed("sd3_flow_text", "tiny", override)
+
+
+def test_rows_that_are_composed_together_are_those_that_hydra_composes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    config.register()
+    asked = ["scale=paper", "protocol=released", "seed=3"]
+    for row, force in (("sd3_temp_text", "0"), ("flux_dance_text", "again"), ("sd3_temp_text", "1")):
+        monkeypatch.setenv("FORCE", force)
+        with initialize_config_module("bench.conf", version_base="1.3"):
+            alone = config.plain(compose("train", [f"row={row}", *asked]))
+        assert configure(row, asked) == alone
+        assert (alone.row, alone.force) == (row, force)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from measure_ledger import LIMIT, Writer, counted, report, server, together
 
-WRITERS, KEYS, UPDATES = 8, 20, 5
+WRITERS, KEYS, UPDATES = 8, 20, 3
 NOTHING = Writer(0, 0, 0, 0, 0)
 
 

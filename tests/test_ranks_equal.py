@@ -23,11 +23,12 @@ def distance(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).norm() / one.double().norm())
 
 
-# DanceGRPO trains other steps of each member, so that ranks have unequal work; its reward here is not one number.
+# Three shards of a weight are not equally large. DanceGRPO trains other steps of each member, so that ranks have
+# unequal work; its reward here is not one number.
 @pytest.mark.parametrize(
     ("row", "count", "options"),
-    [("sd3_guard_pickscore", 2, ()), ("flux_guard_geneval", 4, FULL)],
-    ids=["two ranks with an adapter", "four ranks that share all weights"],
+    [("sd3_guard_pickscore", 2, ()), ("flux_guard_geneval", 3, (*FULL, "sampling.micro_batch=4"))],
+    ids=["two ranks with an adapter", "three ranks that share all weights"],
 )
 def test_ranks_sample_the_same_bits_and_learn_the_same(
     row: str, count: int, options: tuple[str, ...], tmp_path: Path
@@ -44,7 +45,7 @@ def test_ranks_sample_the_same_bits_and_learn_the_same(
 
 def test_shared_weights_in_bfloat16_are_the_model_that_frozen_ones_are(tmp_path: Path) -> None:
     half = (*SIZES, "backbones.flux.dtype=bfloat16")
-    frozen = seen_by(1, "flux_guard_geneval", tmp_path / "frozen", *half)
+    frozen = seen_by(1, "flux_guard_geneval", tmp_path / "frozen", *half, learns=False)
     shared = seen_by(2, "flux_guard_geneval", tmp_path / "shared", *half, *FULL)
     for name in SAMPLED:
         assert torch.equal(frozen[name], shared[name]), name
