@@ -80,12 +80,12 @@ def _other_base(own: Evidence, other: Evidence) -> Part:
     runs = (*own.runs(BASE, GUARD_TEXT), *other.runs(FLOW_TEXT))
     judged = {(run.info["seed"], run.info["hashes"]["evaluation"]) for run in runs}
     if len(judged) > len({seed for seed, _ in judged}):
-        return Part(name, "", reason="beside: not to be had, they were judged on other prompts or from other noise")
+        return Part(name, "", reason="not counted: not to be had, they were judged on other prompts or from other noise")
     both = Evidence(replace(own.study, runs=runs))
     found = difference(both.study, GUARD_TEXT, FLOW_TEXT, AVERAGE)
     if found is None:
         why = both.nothing(name, GUARD_TEXT, FLOW_TEXT, what=AVERAGE).reason
-        return Part(name, "", reason=f"beside: not to be had, {why}")
+        return Part(name, "", reason=f"not counted: not to be had, {why}")
     part = of_score(both, name, found, AVERAGE, (GUARD_TEXT, FLOW_TEXT), partial(larger, effect=NO_NUMBER))
     return beside(part, "whether the other settings alone would have done as much for the base method")
 

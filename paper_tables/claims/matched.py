@@ -39,7 +39,7 @@ def at_equal_distance(evidence: Evidence, rows: Rows) -> tuple[Part, ...]:
     name = f"{' - '.join(rows)}, {AVERAGE} at equal distance from the base model"
     if found.interval is None:
         return (Part(name, "", reason=found.reason, runs=evidence.ids(*rows)),)
-    words = f"beside, what is left where both are at sqrt(KL) {found.reach:.3g}, the furthest that both went"
+    words = f"not counted: what is left where both are at sqrt(KL) {found.reach:.3g}, the furthest that both went"
     runs = evidence.behind(found.interval, AVERAGE, *rows)
     return (Part(name, "", found.interval.value, found.interval, words, runs),)
 
@@ -59,7 +59,7 @@ def at_the_ends(evidence: Evidence, rows: Rows) -> tuple[Part, ...]:
             parts.append(Part(name, "", reason=reached, runs=evidence.ids(*rows)))
         else:
             runs = evidence.behind(found, AVERAGE, *rows)
-            parts.append(Part(name, "", found.value, found, "beside, a plateau of the proxy included", runs))
+            parts.append(Part(name, "", found.value, found, "not counted: a plateau of the proxy included", runs))
     return tuple(parts)
 
 
