@@ -1,73 +1,31 @@
-"""Claims about outcomes, on studies whose answer was planted."""
+"""Claims about scores at the end and about pictures, on studies whose answer was planted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
-from fake_scores import GOLDS, Scores, memory_study
+from fake_scores import GOLDS
+from planted import (
+    BASE,
+    ENDS,
+    FALLS,
+    PROMPTS,
+    RISES,
+    SEEDS,
+    STAYS,
+    UPDATES,
+    Course,
+    judged,
+    of_text,
+    pairs,
+    planted,
+    text,
+)
 
-from bench.experiments import PAIRS
-from paper_tables.claims import beyond, course, evaluate, pictures, scores
-from paper_tables.claims.evidence import Evidence
-from paper_tables.claims.register import Claim
-from paper_tables.claims.verdict import Part, Verdict
+from paper_tables.claims import course, evaluate, pictures, scores
 from paper_tables.frame import Study
-
-PROMPTS, MEMBERS = 32, 1
-UPDATES = np.array([0, 20, 40, 60, 80])
-ENDS, ALL = (0, 4), (0, 1, 2, 3, 4)  # of UPDATES
-Course = Mapping[str, Any]  # by scorer, "gold" and "proxy" for all of them: (U,) or a number
-BASE = 0.6
-SEEDS = (0, 1, 2)
-
-
-def planted(
-    rows: Mapping[str, Course], seeds: tuple[int, ...] = SEEDS, noise: float = 0.02, points: tuple[int, ...] = ENDS
-) -> Study:
-    """A study whose rows follow a course in every scorer; prompts are as hard for all, seeds move rows a little."""
-    generator, runs = np.random.default_rng(1), {}
-    hard = generator.normal(0, 0.1, (PROMPTS, 1))
-    for seed in seeds:
-        for row, given in rows.items():
-            moved = generator.normal(0, noise / 4)
-            runs[row, seed] = {
-                int(UPDATES[index]): _scores(generator, given, index, hard + moved * bool(index), noise)
-                for index in (points if not row.endswith("_base") else (0,))
-            }
-    return memory_study(runs)
-
-
-def _scores(generator: np.random.Generator, given: Course, index: int, hard: np.ndarray, noise: float) -> Scores:
-    courses = {gold: given.get("gold", BASE) for gold in GOLDS}
-    courses |= {proxy: given.get("proxy", BASE) for proxy in ("geneval", "pickscore", "text")}
-    courses |= {name: value for name, value in given.items() if name not in ("gold", "proxy")}
-    levels = {name: np.broadcast_to(course, len(UPDATES))[index] for name, course in courses.items()}
-    return {
-        name: level + hard + generator.normal(0, noise, (PROMPTS, MEMBERS)) for name, level in levels.items()
-    }  # fmt: skip
-
-
-def judged(claim: Claim, study: Study) -> Verdict:
-    return claim.judge(Evidence(study))
-
-
-def of_text(claim: Claim, study: Study) -> Part:
-    """The part of the pair on SD3.5-M and text, which is the only one in the study."""
-    return next(part for part in judged(claim, study).parts if part.name.startswith("sd3_guard_text"))
-
-
-def pairs(flow: Course, guard: Course) -> dict[str, Course]:
-    rows: dict[str, Course] = {"sd3_base": {}, "flux_base": {}}
-    return rows | {pair.base.name: flow for pair in PAIRS} | {pair.guard.name: guard for pair in PAIRS}
-
-
-claim_18 = beyond.not_an_effect_of_other_settings.judge
-FALLS, STAYS = {"gold": BASE - 0.1 * (UPDATES / 80) ** 2}, {"gold": BASE}
-RISES = {"proxy": BASE + 0.3 * (UPDATES / 80)}
 
 
 def test_a_planted_gain_is_confirmed_in_all_five_pairs() -> None:
@@ -206,118 +164,6 @@ def test_a_plateau_of_the_proxy_is_shown_beside_gold_at_equal_proxy() -> None:
     assert flows_end.value == pytest.approx(0.15 / 0.6, abs=0.03) and not flows_end.verdict
 
 
-def text(points: tuple[int, ...] = ALL, **rows: Course) -> Study:
-    named = {"flow": "sd3_flow_text", "guard": "sd3_guard_text", "temp": "sd3_temp_text", "mean":
-             "ablation_mean_revised", "norm": "ablation_ratio_norm", "weight": "ablation_temp_reweight",
-             "kl": "sd3_flow_kl_text"}  # fmt: skip
-    return planted({"sd3_base": {}} | {named[row]: given for row, given in rows.items()}, noise=0.01, points=points)
-
-
-EARLY, LATE = ({"gold": BASE + np.array(rise)} for rise in ([0, 0.1, 0.05, 0, -0.1], [0, 0.05, 0.1, 0.15, 0.05]))
-
-
-def test_a_planted_early_peak_and_fall_are_found() -> None:
-    found = judged(course.gold_peaks_early_and_falls, text(flow=EARLY))
-    assert found.verdict == "confirmed"
-    assert found.parts[0].value == pytest.approx(0.2 / 0.6, abs=0.03)
-    assert found.parts[1].value == pytest.approx(0.1 / 0.6, abs=0.02)
-    assert found.parts[2].value == 20 / 80
-    assert found.parts[2].interval and found.parts[2].interval.low == 10 / 80  # half an evaluation's distance
-
-
-def test_a_gold_that_only_falls_has_no_early_peak() -> None:
-    found = judged(course.gold_peaks_early_and_falls, text(flow=FALLS))
-    assert found.verdict == "not confirmed" and found.reason.startswith("sd3_flow_text, rise of gold/average")
-
-
-def test_peaks_at_the_same_evaluation_do_not_tell_which_is_later() -> None:
-    found = judged(course.guard_falls_later, text(flow=EARLY, guard=EARLY))
-    assert found.verdict == "underpowered" and found.value == 0
-    assert found.interval and found.interval.low == pytest.approx(-0.25)
-
-
-@pytest.mark.parametrize("claim", [course.gold_peaks_early_and_falls, course.guard_falls_later])
-def test_the_interval_of_a_share_ends_where_a_share_does(claim: Claim) -> None:
-    part = judged(claim, text(flow={"gold": BASE}, guard={"gold": BASE})).parts[-1]
-    assert "share of training" in part.name and part.interval
-    lowest = 0 if claim.id == "C10" else -1
-    assert lowest <= part.interval.low <= part.interval.value <= part.interval.high <= 1
-    assert (part.interval.low, part.interval.high) == (lowest, 1), "nothing is known, and no more than nothing"
-
-
-def test_a_plateau_has_its_peak_nowhere_in_particular() -> None:
-    plateau = {"gold": BASE + np.array([0, 0.1, 0.1, 0.1, 0.0])}
-    parts = judged(course.gold_peaks_early_and_falls, text(flow=plateau)).parts
-    assert [part.verdict for part in parts] == ["confirmed", "confirmed", "underpowered"]
-
-
-def test_a_gold_that_rises_to_the_end_has_no_peak_before_it() -> None:
-    found = judged(course.gold_peaks_early_and_falls, text(flow={"gold": BASE + 0.2 * UPDATES / 80}))
-    assert found.verdict == "not confirmed"
-
-
-def test_a_peak_that_comes_late_is_no_early_one_and_a_later_one_than_flow_grpos_delays_the_fall() -> None:
-    assert judged(course.gold_peaks_early_and_falls, text(flow=LATE)).verdict == "not confirmed"
-    assert judged(course.guard_falls_later, text(flow=EARLY, guard=LATE)).verdict == "confirmed"
-    assert judged(course.guard_falls_later, text(flow=LATE, guard=EARLY)).verdict == "not confirmed"
-
-
-@pytest.mark.parametrize(
-    ("goal", "when"),
-    [(0.0, 0), (0.1, 10), (0.2, 20), (0.3, 40 + 20 * 2 / 3), (0.4, 60), (0.5, 80)],  # 0.5 is never reached
-)
-def test_a_level_is_reached_on_the_line_between_evaluations(goal: float, when: float) -> None:
-    levels = np.array([[[0.0, 0.2, 0.1, 0.4, 0.4]]])
-    assert course.reached(levels, UPDATES.astype(float), np.array([[goal]]))[0, 0] == pytest.approx(when)
-
-
-def test_the_rise_that_is_timed_is_the_smaller_one_and_there_is_none_where_one_falls() -> None:
-    low, high, falling = (0.2 + np.array([[[0, 0.5, 1.0]]]) * top for top in (0.1, 0.4, -0.3))
-    assert course.threshold(low, high, 0.9)[0, 0] == course.threshold(high, low, 0.9)[0, 0] == pytest.approx(0.29)
-    assert np.isnan(course.threshold(high, falling, 0.9)[0, 0])
-
-
-@pytest.mark.parametrize("end", [0.0, -0.05])
-def test_a_proxy_that_never_rises_has_no_speed_to_be_compared(end: float) -> None:
-    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard={"proxy": BASE + end * UPDATES / 80}))
-    assert found.verdict == "underpowered" and found.interval is None
-    assert found.reason.startswith("the proxy of sd3_guard_text does not rise above its start")
-
-
-def test_the_goal_is_named_with_its_share_of_each_rise() -> None:
-    half = {"proxy": BASE + 0.15 * UPDATES / 80}
-    found = of_text(course.convergence_is_comparable, text(flow=RISES, guard=half))
-    # half of 0.15 above 0.6
-    shares = re.search(r"at a proxy of 0\.6\d+, (\d+)% of sd3_guard_text's and (\d+)% of sd3_flow", found.reason)
-    assert shares and [int(share) for share in shares.groups()] == pytest.approx([50, 25], abs=3)
-
-
-def test_who_rises_twice_as_fast_reaches_nine_tenths_in_half_the_time() -> None:
-    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
-    found = course.lag(Evidence(text(flow=slow, temp=fast)), "sd3_flow_text", "sd3_temp_text", 0.9)
-    # 72 and 36 updates of 80
-    assert found is not None and found.value == pytest.approx(36 / 80, abs=0.03)
-
-
-def test_a_reweighting_that_is_faster_and_costs_gold_is_confirmed_and_a_slower_one_is_not() -> None:
-    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
-    flow, temp = slow, fast | {"gold": BASE - 0.25 * UPDATES / 80}
-    found = judged(course.reweighting_alone_collapses_sooner, text(flow=flow, temp=temp, weight=temp))
-    assert found.verdict == "confirmed"
-    swapped = judged(course.reweighting_alone_collapses_sooner, text(flow=fast, temp=slow, weight=slow))
-    assert swapped.verdict == "not confirmed"
-
-
-def test_equal_and_twice_the_speed_are_no_slower_and_half_the_speed_is() -> None:
-    fast, slow = ({"proxy": BASE + 0.3 * np.minimum(UPDATES / end, 1)} for end in (40, 80))
-    equal = of_text(course.convergence_is_comparable, text(flow=slow, guard=slow))
-    assert equal.verdict == "confirmed"
-    twice = of_text(course.convergence_is_comparable, text(flow=slow, guard=fast))
-    assert twice.verdict == "confirmed" and twice.value is not None and twice.value < -0.1
-    half = of_text(course.convergence_is_comparable, text(flow=fast, guard=slow))
-    assert half.verdict == "not confirmed"
-
-
 def test_the_ablation_is_confirmed_in_its_order_alone() -> None:
     ordered = [{"gold": BASE - fall * UPDATES / 80} for fall in (0.3, 0.15, 0.05, 0.03)]
     names = ("flow", "mean", "norm", "guard")
@@ -335,44 +181,6 @@ def test_most_of_the_benefit_is_more_than_half_of_this_studys_own(share: float, 
     # the mean alone is far above FlowGRPO either way
     assert found.parts[0].verdict == "confirmed" and found.parts[1].verdict == found.verdict == verdict
     assert found.parts[1].value == pytest.approx((share - 0.5) * 0.38 / 0.6, abs=0.02)
-
-
-def of_settings(study: Study, rate: float) -> Study:
-    """The study, as one of runs at this learning rate that were all judged alike."""
-    for run in study.runs:
-        run.info.update(config={"optim": {"rate": rate}, "method": {"advantage": None}}, hashes={"evaluation": "one"})
-    return study
-
-
-def test_other_settings_are_studies_beside_and_the_gain_has_to_be_there_in_each() -> None:
-    own, other = (of_settings(text(ENDS, flow=FALLS, guard=STAYS), rate) for rate in (1e-3, 3e-3))
-    alone, both = (claim_18(Evidence(own, others)) for others in ((), (other,)))
-    assert alone.verdict == "not run" and "--other runs/RATE" in alone.reason
-    assert both.verdict == "confirmed"
-    assert [part.name.rpartition(" at ")[2] for part in both.parts if part.verdict] == [
-        "optim.rate=0.001, method.advantage=None", "optim.rate=0.003, method.advantage=None"
-    ]  # fmt: skip
-    nothing = of_settings(text(ENDS, flow=STAYS, guard=STAYS), 3e-3)
-    assert claim_18(Evidence(own, [nothing])).verdict == "not confirmed"
-
-
-def test_what_another_rate_alone_does_for_the_base_method_is_shown_beside() -> None:
-    own = of_settings(text(ENDS, flow=FALLS, guard=STAYS), 3e-3)
-    slow = of_settings(text(ENDS, flow={"gold": BASE - 0.02 * UPDATES / 80}, guard=FALLS), 1e-3)
-    part = claim_18(Evidence(own, [slow])).parts[-1]
-    assert (
-        part.name.startswith("sd3_guard_text at optim.rate=0.003") and "sd3_flow_text at optim.rate=0.001" in part.name
-    )
-    # neither the 0.1 that it has over the base method here, nor the loss of 0.08 in the other study
-    assert part.verdict == "" and part.value == pytest.approx(0.02 / 0.6, abs=0.02)
-    slow.runs[-1].info["hashes"] = slow.runs[1].info["hashes"] = {"evaluation": "another"}
-    apart = claim_18(Evidence(own, [slow])).parts[-1]
-    assert apart.value is None and "other prompts" in apart.reason
-
-
-def test_rows_beside_table_1_that_were_not_run_are_asked_for() -> None:
-    found = judged(beyond.no_heavy_kl_is_needed, text(ENDS, flow=FALLS, guard=STAYS))
-    assert found.verdict == "not run" and "`make extra`" in found.reason
 
 
 def test_diversity_is_judged_by_pictures_and_a_record_without_them_is_told() -> None:

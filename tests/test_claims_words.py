@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_claims_outcomes import FALLS, STAYS, text
+from planted import FALLS, STAYS, text
 
 from paper_tables.claims import evaluate, pages, words
 from paper_tables.frame import Study
