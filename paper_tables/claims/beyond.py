@@ -80,7 +80,9 @@ def _other_base(own: Evidence, other: Evidence) -> Part:
     runs = (*own.runs(BASE, GUARD_TEXT), *other.runs(FLOW_TEXT))
     judged = {(run.info["seed"], run.info["hashes"]["evaluation"]) for run in runs}
     if len(judged) > len({seed for seed, _ in judged}):
-        return Part(name, "", reason="not counted: not to be had, they were judged on other prompts or from other noise")
+        return Part(
+            name, "", reason="not counted: not to be had, they were judged on other prompts or from other noise"
+        )
     both = Evidence(replace(own.study, runs=runs))
     found = difference(both.study, GUARD_TEXT, FLOW_TEXT, AVERAGE)
     if found is None:

@@ -137,7 +137,8 @@ def _at_equal_proxy(evidence: Evidence, pair: Pair) -> tuple[Part, ...]:
     if found.interval is None:
         return (untold(name, found.reason, evidence.ids(*rows)),)
     part = of_score(evidence, name, found.interval, AVERAGE, rows, partial(larger, effect=printed_gain(pair)))
-    part = replace(part, reason=f"{part.reason}; {range_of_proxies(evidence, rows)}")
+    more = filter(None, (part.reason, found.reason, range_of_proxies(evidence, rows)))
+    part = replace(part, reason="; ".join(more))
     return (part, *at_the_ends(evidence, rows))
 
 

@@ -28,6 +28,7 @@ from paper_tables.statistics.matching import matched_difference, overlap, within
 from paper_tables.statistics.outcomes import TIE, along
 from paper_tables.statistics.panel import Floats, Judged
 
+NOT_IN_COMMON = "in over a tenth of the resamples the proxies have no range in common that both were evaluated in"
 YES, NO, UNCLEAR = "yes", "no", "unclear"
 
 
@@ -126,7 +127,7 @@ def matched_gold(study: Study, row: str, other: str) -> Matched:
         return Matched(None, float(low.mean()), float(high.mean()), _sparse(sparse, low, high))
     found = estimate(study, asks, matched_difference)
     if found is None or np.isnan(found.low):
-        return Matched(found, float(low.mean()), float(high.mean()), "the proxies overlap by chance alone: no interval")
+        return Matched(found, float(low.mean()), float(high.mean()), NOT_IN_COMMON)
     return Matched(found, float(low.mean()), float(high.mean()))
 
 
