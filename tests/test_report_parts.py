@@ -112,6 +112,15 @@ def test_a_base_model_that_is_not_there_is_named_with_what_makes_it_and_scores_s
     assert panel["drawn"] == ["proxy"], "no empty chart of a gold average that does not exist"
 
 
+def test_rows_beside_table_1_are_drawn_when_they_are_ticked_and_are_not_counted_above(tmp_path: Path) -> None:
+    fell, rose = (0.2, -0.2), (0.2, 0.2)
+    study = planted(sd3_flow_text=fell, sd3_guard_text=rose, sd3_flow_kl_text=fell, ablation_ratio_norm=fell)
+    statistics.write(study, tmp_path)
+    shown = page._curves(study, answer.findings(study), points(study, tmp_path / "curves.csv"), [])
+    assert shown["main_methods"] == ["FlowGRPO", "GRPO-Guard"] and "in 1 of 2 trained rows" in shown["lead"]
+    assert set(shown["undrawn"]) == {"FlowGRPO + KL", "RatioNorm"}
+
+
 def test_how_often_intervals_hold_is_said_for_every_number_of_seeds() -> None:
     study = planted(sd3_flow_text=(0.2, -0.2))
     said = standing.trust(study, answer.findings(study), {"sd3": "tiny SD3"})

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench.experiments import BACKBONES, GUARD, PAIRS, PROXIES
+from bench.experiments import BACKBONES, EXTRA, GUARD, PAIRS, PROXIES, TABLE1, TABLE2
 from paper_tables import beside, claims, comparisons, table1
 from paper_tables.claims import pages
 from paper_tables.claims.verdict import RULES, SEEDS_NEEDED, VERDICTS
@@ -37,8 +37,8 @@ READING = (
     "and nothing was trained on them. Either rose or fell where the 95 % interval of its change since the base model, "
     "drawn as a band, leaves out 0. Parted: the proxy rose and the gold average fell."
 )
-# Method rows that are drawn without being asked for; the ablation's come when they are ticked.
-MAIN = ("FlowGRPO", "DanceGRPO", "TempFlowGRPO", "GRPO-Guard")
+# Methods that are drawn when they are ticked, and do not count above: those of the ablation and of the rows beside.
+ASIDE = {row.method for row in (*TABLE2.values(), *EXTRA.values())} - {row.method for row in TABLE1.values()}
 # Backbones and tasks in the order of Table 1's pairs.
 PLACES = tuple((pair.guard.backbone, pair.guard.task) for pair in PAIRS)
 # Said once, on the first screen: a table's note of what its brackets hold, and a claim's reason that seeds are few.
@@ -97,7 +97,7 @@ def _curves(study: Study, findings: list[Finding], found: pd.DataFrame, strips: 
     """What is said and drawn of the curves, the words of their filters, and the data of the page's scripts."""
     backbones = BACKBONES[study.scale]
     methods = sorted({each.method for each in findings}, key=_place)
-    main = [method for method in methods if method in MAIN or method not in INKS] or methods
+    main = [method for method in methods if method not in ASIDE] or methods
     shown = [each for each in findings if each.method in main]
     seeds = sorted(set(found["seed"]) - {ALL}, key=int)
     axes = {key: words for key, words in AXES.items() if found[key].notna().any()}
