@@ -32,15 +32,15 @@ setup: .venv/.fresh
 	touch $@
 
 table1: setup  ## train, judge and print the 13 rows; FORCE=1 repeats finished ones
-	$(BIN)/python -m bench.suite table1 scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
+	$(BIN)/python -m bench.suite table1 scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED) runs=$(RUNS)
 	$(TABLES)
 
 ablation: setup  ## the four rows of Table 2 that Figure 7 needs beside Table 1
-	$(BIN)/python -m bench.suite ablation scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
+	$(BIN)/python -m bench.suite ablation scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED) runs=$(RUNS)
 	$(TABLES)
 
 extra: setup  ## rows beside Table 1: FlowGRPO with its KL, GRPO-Guard's two other readings
-	$(BIN)/python -m bench.suite extra scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED)
+	$(BIN)/python -m bench.suite extra scale=$(SCALE) protocol=$(PROTOCOL) seed=$(SEED) runs=$(RUNS)
 	$(TABLES)
 
 figures: setup  ## redraw table and figures from stored runs

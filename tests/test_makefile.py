@@ -23,15 +23,15 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def would_run(clone: Path, *words: str) -> tuple[int, str]:
-    """Exit status and last line of `make -n WORDS`."""
+def would_run(clone: Path, *words: str) -> tuple[int, list[str]]:
+    """Exit status and lines of `make -n WORDS`."""
     done = subprocess.run(["make", "-n", *words], cwd=clone, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, (done.stdout + done.stderr).splitlines()[-1]
+    return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
 def report_of(clone: Path, *words: str) -> list[str]:
     """The folders of runs and of the page."""
-    code, line = would_run(clone, "report", *words)
+    code, (*_, line) = would_run(clone, "report", *words)
     assert code == 0 and "paper_tables report" in line
     return line.split()[-3::2]
 
@@ -48,5 +48,12 @@ def test_the_committed_studys_page_has_a_folder_that_no_page_of_ones_own_runs_ta
 @pytest.mark.parametrize("target", ["table1", "figures", "report"])
 def test_a_misspelt_scale_or_protocol_is_refused_with_its_names_also_beside_runs(clone: Path, target: str) -> None:
     for word, wanted in {"SCALE=tinyy": "paper tiny", "PROTOCOL=pair": "paired released"}.items():
-        code, line = would_run(clone, target, word, "RUNS=runs/tiny")
+        code, (*_, line) = would_run(clone, target, word, "RUNS=runs/tiny")
         assert code == 2 and f"there is no {word}: wanted one of {wanted}" in line
+
+
+@pytest.mark.parametrize("target", ["table1", "ablation", "extra"])
+def test_what_is_trained_is_what_is_tabulated(clone: Path, target: str) -> None:
+    for given, runs in {"RUNS=elsewhere": "elsewhere", "PROTOCOL=released": "runs/tiny_released"}.items():
+        code, (trained, tabulated) = would_run(clone, target, given)
+        assert code == 0 and f" runs={runs}" in trained and f"--runs {runs} " in tabulated
