@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pandas as pd
@@ -64,8 +64,8 @@ def common(runs: tuple[ledger.Run, ...], key: str, known: tuple[str, ...]) -> st
     return str(next(iter(values)))
 
 
-def check_settings(runs: tuple[ledger.Run, ...]) -> None:
-    """Refuse runs that are compared with each other and differ in more than their recipe."""
+def check_settings(runs: tuple[ledger.Run, ...], varied: Collection[str] = ()) -> None:
+    """Refuse runs that are compared with each other and differ in more than their recipe and the `varied` settings."""
     seen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         backbone, task, seed, hashes = (run.info[key] for key in ("backbone", "task", "seed", "hashes"))
@@ -77,7 +77,7 @@ def check_settings(runs: tuple[ledger.Run, ...]) -> None:
         if trained(run):
             seen["prompts", f"{judged}, task {task}"][hashes.get("prompts")].append(label(run))
         mine = own(run.info["row"], run.info.get("protocol", "paired"))
-        for key, value in _shared_settings(run):
+        for key, value in (each for each in _shared_settings(run) if each[0] not in varied):
             # Rows with a setting of their own are compared with each other: all as the protocol says, or changed alike.
             shown = OWN if key in mine and value == mine[key] else value
             seen[key, f"{where} with their own" if key in mine else where][str(shown)].append(label(run))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from bench.experiments import PAIRS
+from bench.ledger import Run
 from bench.ledger.runs import flatten
 from paper_tables.claims.clipping import norms
 from paper_tables.claims.evidence import Evidence, over_updates
@@ -19,14 +19,16 @@ from paper_tables.claims.scores import (
     gain,
     no_loss,
     no_lower,
-    of_score,
     printed_gain,
 )
 from paper_tables.claims.verdict import SEEDS_NEEDED, Band, Part, beside, inside, larger, missing
-from paper_tables.statistics.estimate import AVERAGE
+from paper_tables.comparable import StudyError, check_settings
+from paper_tables.frame import Study
+from paper_tables.statistics.estimate import AVERAGE, PROXY
 from paper_tables.statistics.outcomes import difference
 
-# What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes and the KL of C14.
+# What the released configurations of GRPO-Guard and FlowGRPO differ in, beside their recipes, each with a clip range of
+# its own, and the KL of C14.
 VARIED = ("optim.rate", "method.advantage")
 BASE = "sd3_base"
 
@@ -50,14 +52,16 @@ def no_heavy_kl_is_needed(evidence: Evidence) -> tuple[Part, ...]:
 def not_an_effect_of_other_settings(evidence: Evidence) -> tuple[Part, ...]:
     """GRPO-Guard's gain is not one of the learning rate or of the advantage's scale.
 
-    Test: C8 on text, in this study and in those of other settings that are named beside it. Runs that differ in a
-    setting never share a folder, so each setting is a study of its own. Beside, what is left of each gain at equal
-    distance from the base model, and GRPO-Guard here less the base method there.
+    Test: C8 on text, in this study and in those of other settings that are named beside it: above 0 in each, not
+    equally large; clip ranges are not varied. Runs that differ in a setting never share a folder, so each setting is a
+    study of its own. Beside, each gain at equal KL to the base model, what the other settings do for the base method,
+    and both methods at the settings of either study.
     """
-    if evidence.others:
-        own, *others = [Evidence(study) for study in (evidence.study, *evidence.others)]
+    own, *others = [Evidence(study) for study in (evidence.study, *evidence.others)]
+    others = [other for other in others if _settings(other) != _settings(own)]
+    if others:
         parts = [part for each in (own, *others) for part in _text_gain(each)]
-        return (*parts, *(_other_base(own, other) for other in others))
+        return (*parts, *(part for other in others for part in _across(own, other)))
     rows = ", ".join(f"`{row}`" for row in (BASE, FLOW_TEXT, GUARD_TEXT))
     return (missing(
         "other settings", f"each setting is a study of its own: train {rows} with `python -m bench.train row=ROW "
@@ -74,22 +78,36 @@ def _text_gain(evidence: Evidence) -> tuple[Part, ...]:
     return tuple(replace(part, name=f"{part.name} at {_settings(evidence)}") for part in parts)
 
 
-def _other_base(own: Evidence, other: Evidence) -> Part:
-    """GRPO-Guard in one study less the base method in the other: would other settings have done the same for it?"""
-    name = f"{GUARD_TEXT} at {_settings(own)} - {FLOW_TEXT} at {_settings(other)}, {AVERAGE}"
-    runs = (*own.runs(BASE, GUARD_TEXT), *other.runs(FLOW_TEXT))
-    judged = {(run.info["seed"], run.info["hashes"]["evaluation"]) for run in runs}
-    if len(judged) > len({seed for seed, _ in judged}):
-        return Part(
-            name, "", reason="not counted: not to be had, they were judged on other prompts or from other noise"
-        )
-    both = Evidence(replace(own.study, runs=runs))
-    found = difference(both.study, GUARD_TEXT, FLOW_TEXT, AVERAGE)
+def _across(own: Evidence, other: Evidence) -> tuple[Part, ...]:
+    """The base method there less itself here, and GRPO-Guard of either study less the base method of the other."""
+    here, there = _settings(own), _settings(other)
+    mine, theirs = own.runs(BASE, FLOW_TEXT, GUARD_TEXT), other.runs(FLOW_TEXT, GUARD_TEXT)
+    try:
+        check_settings((*mine, *theirs), VARIED)
+    except StudyError as error:
+        return (Part(f"runs at {there} beside those at {here}", "", reason=f"not counted: {error}"),)
+    named = [_renamed(run, at) for runs, at in ((mine, here), (theirs, there)) for run in runs]
+    both = replace(own.study, runs=tuple(named))
+    asked = ((FLOW_TEXT, there, FLOW_TEXT, here), (GUARD_TEXT, here, FLOW_TEXT, there),
+             (GUARD_TEXT, there, FLOW_TEXT, here))  # fmt: skip
+    return tuple(_less(both, f"{row} at {mine}", f"{base} at {its}") for row, mine, base, its in asked)
+
+
+def _renamed(run: Run, settings: str) -> Run:
+    """The run, its row called by its settings too; a base model has none."""
+    row = run.info["row"]
+    return replace(run, info=run.info | {"row": row if row == BASE else f"{row} at {settings}"})
+
+
+def _less(study: Study, row: str, other: str) -> Part:
+    """The difference of two rows at the end, not counted, with that of their proxies in the reason."""
+    name, found = f"{row} - {other}, {AVERAGE}", difference(study, row, other, AVERAGE)
     if found is None:
-        why = both.nothing(name, GUARD_TEXT, FLOW_TEXT, what=AVERAGE).reason
-        return Part(name, "", reason=f"not counted: not to be had, {why}")
-    part = of_score(both, name, found, AVERAGE, (GUARD_TEXT, FLOW_TEXT), partial(larger, effect=NO_NUMBER))
-    return beside(part, "whether the other settings alone would have done as much for the base method")
+        return Part(name, "", reason=f"not counted: no seed has {row}, {other} and {BASE}")
+    runs = [run.info for run in study.runs if run.info["row"] in (row, other, BASE)]
+    part = larger(name, found, NO_NUMBER, tuple(each["run_id"] for each in runs if each["seed"] in found.of_seeds))
+    proxy = difference(study, row, other, PROXY)
+    return beside(part, f"proxy {proxy.display()}" if proxy else "no proxy")
 
 
 def _settings(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from paper_tables.claims.evidence import Array, Evidence, bases
 from paper_tables.claims.verdict import Part
-from paper_tables.statistics.distance import gold_at_distance
+from paper_tables.statistics.distance import difference_at_distance
 from paper_tables.statistics.estimate import AVERAGE, PROXY, Ask, estimate, updates
 from paper_tables.statistics.matching import gold_at, overlap
 from paper_tables.statistics.training import observed
@@ -29,17 +29,21 @@ def range_of_proxies(evidence: Evidence, rows: Rows) -> str:
 
 
 def at_equal_distance(evidence: Evidence, rows: Rows) -> tuple[Part, ...]:
-    """Gold of the first less gold of the second where both are as far from the base model, as far as both went.
+    """Gold of the first less gold of the second where both are at one KL to the base model, the furthest of both.
 
-    A method that moves less in an update keeps more gold for that alone.
+    In the reason the same of the proxy and of each gold: equally far is not equally well trained.
     """
     if evidence.absent(*rows, *bases(rows)):
         return ()
-    found = gold_at_distance(evidence.study, *rows)
-    name = f"{' - '.join(rows)}, {AVERAGE} at equal distance from the base model"
+    study, name = evidence.study, f"{' - '.join(rows)}, {AVERAGE} at equal sqrt(KL) to the base model"
+    found = difference_at_distance(study, *rows)
     if found.interval is None:
         return (Part(name, "", reason=found.reason, runs=evidence.ids(*rows)),)
-    words = f"not counted: what is left where both are at sqrt(KL) {found.reach:.3g}, the furthest that both went"
+    others = {key: difference_at_distance(study, *rows, key) for key in (PROXY, *(f"gold/{g}" for g in study.golds))}
+    there = ", ".join(
+        f"{key.removeprefix('gold/')} {at.interval.display()}" for key, at in others.items() if at.interval
+    )
+    words = f"not counted: at sqrt(KL) {found.reach:.3g}, the furthest that both went; {there} there"
     runs = evidence.behind(found.interval, AVERAGE, *rows)
     return (Part(name, "", found.interval.value, found.interval, words, runs),)
 

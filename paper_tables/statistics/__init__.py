@@ -7,8 +7,8 @@ from paper_tables.statistics.bootstrap import Interval as Interval
 from paper_tables.statistics.bootstrap import interquartile_mean as interquartile_mean
 from paper_tables.statistics.bootstrap import interval as interval
 from paper_tables.statistics.distance import AtDistance as AtDistance
+from paper_tables.statistics.distance import difference_at_distance as difference_at_distance
 from paper_tables.statistics.distance import divergence as divergence
-from paper_tables.statistics.distance import gold_at_distance as gold_at_distance
 from paper_tables.statistics.files import write as write
 from paper_tables.statistics.outcomes import Wins as Wins
 from paper_tables.statistics.outcomes import difference as difference

@@ -1,4 +1,9 @@
-"""Gold against the distance from the base model, sqrt(KL), as Gao et al. 2022 plot it (arXiv 2210.10760, figure 1)."""
+"""Scores against the distance from the base model, sqrt(KL), as Gao et al. 2022 plot them (arXiv 2210.10760, figure 1).
+
+They find KL inadequate to compare how much two methods have optimized. Here more than there: a step counts by its
+change over the variance of its noise, so that most of a KL can be the least noisy step's, and a method that trains
+that step most is far in KL without being far in pictures.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ KL = "kl/base"
 
 @dataclass(frozen=True)
 class AtDistance:
-    """The gold average of one row less that of another, both equally far from the base model.
+    """A score of one row less that of another, both equally far from the base model.
 
     Attributes:
         interval: of the difference; None where there is none.
@@ -52,17 +57,16 @@ def divergence(study: Study, row: str) -> pd.DataFrame:
     )
 
 
-def gold_at_distance(study: Study, row: str, other: str) -> AtDistance:
-    """The gold average of `row` less that of `other` at equal sqrt(KL) to the base model: the furthest that both reach.
+def difference_at_distance(study: Study, row: str, other: str, key: str = AVERAGE) -> AtDistance:
+    """A score of `row` less that of `other` at equal sqrt(KL) to the base model: the furthest that both reach.
 
     Per seed the one that ends nearer is taken at its furthest evaluation and the other where it was as far, linear
-    between two of its evaluations: what is left of a difference is not that of a smaller step. A chord lies below a
-    curve that bends down, by a quarter of what one interval of evaluations bends at most, in favor of the nearer.
-    Distances are not resampled: each is a mean over whole trajectories.
+    between two of its evaluations, which may be early in its training. A chord lies below a curve that bends down, by
+    a quarter of what one interval of evaluations bends at most, in favor of the nearer. Distances are not resampled.
     """
     if not comparable_pair(study, row, other):
         return AtDistance(None, reason=f"{row} and {other} are not trained on one proxy of one backbone, or not run")
-    asks = [Ask(name, AVERAGE, updates(study, name)) for name in (row, other)]
+    asks = [Ask(name, key, updates(study, name, key)) for name in (row, other)]
     panels = aligned(study, asks)
     if panels is None:
         return AtDistance(None, reason=f"no seed has evaluations of {row}, {other} and their base model")

@@ -17,7 +17,7 @@ from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
 from paper_tables.statistics.coverage import coverage_at
-from paper_tables.statistics.distance import divergence, gold_at_distance
+from paper_tables.statistics.distance import difference_at_distance, divergence
 from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, run_ids, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
 from paper_tables.statistics.panel import cube
@@ -138,9 +138,10 @@ def _of_pair(study: Study, row: str, other: str) -> Iterator[Line]:
     matched = training.matched_gold(study, row, other)
     note = matched.reason or f"proxy {matched.low:.4f} to {matched.high:.4f}"
     yield from line(AVERAGE, "difference at matched proxy", matched.interval, note, always=True)
-    apart = gold_at_distance(study, row, other)
-    note = apart.reason or f"sqrt(KL) {apart.reach:.4f}"
-    yield from line(AVERAGE, "difference at equal distance", apart.interval, note, always=True)
+    for key in (AVERAGE, *(f"gold/{name}" for name in study.golds), PROXY):
+        apart = difference_at_distance(study, row, other, key)
+        note = apart.reason or f"sqrt(KL) {apart.reach:.4f}"
+        yield from line(key, "difference at equal distance", apart.interval, note, always=key == AVERAGE)
 
 
 def _effect(row: str, other: str) -> tuple[float, str]:
