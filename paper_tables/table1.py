@@ -12,7 +12,7 @@ from bench.experiments import BACKBONES, BASE, EXTRA, JUDGED, PROXIES, ROWS, TAB
 from paper_tables.comparable import is_base
 from paper_tables.frame import Study, curves
 from paper_tables.statistics.bootstrap import PROMPTS
-from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.coverage import held_in
 from paper_tables.statistics.distance import at_the_end
 from paper_tables.statistics.estimate import ends
 from paper_tables.statistics.outcomes import final
@@ -197,11 +197,8 @@ def intervals(marks: dict[Over, str]) -> list[str]:
     for (over, seeds), mark in marks.items():
         alone = "of this one seed" if seeds == 1 else f"of these {seeds} seeds"
         said = f"prompts alone, {alone}" if over == PROMPTS else f"prompts and {seeds} seeds"
-        held = coverage_at(1 if over == PROMPTS else seeds)
-        lines.append(
-            f"{mark and mark + ' '}In brackets: 95 % intervals over {said}; in simulated studies with as many seeds "
-            f"such an interval of a mean held the truth in about {held:.1%} (paper_tables/statistics)."
-        )
+        said += f"; {held_in(1 if over == PROMPTS else seeds, 'such an interval of a mean')} (paper_tables/statistics)."
+        lines.append(f"{mark and mark + ' '}In brackets: 95 % intervals over {said}")
     return lines
 
 

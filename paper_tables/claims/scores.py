@@ -104,8 +104,8 @@ def proxy_is_not_lost(evidence: Evidence) -> tuple[Part, ...]:
 def gold_is_higher_at_equal_updates(evidence: Evidence) -> tuple[Part, ...]:
     """At an equal number of updates GRPO-Guard's gold scores are above the base method's, in all five pairs.
 
-    Test: difference of the Average at the end of training, against the printed difference. Beside, what is left of it
-    at equal distance from the base model, and every gold score.
+    Test: difference of the Average at the end of training, against the printed difference. Beside, the same at
+    equal KL to the base model, and every gold score.
     """
     parts = [gain(evidence, pair.guard.name, pair.base.name, AVERAGE, printed_gain(pair)) for pair in PAIRS]
     for pair in PAIRS:

@@ -34,7 +34,7 @@ SECTIONS = (
 )
 READING = (
     "The proxy is the reward that a row, a method on a backbone, was trained on; gold scores judge the same pictures, "
-    "and nothing was trained on them. Either rose or fell where the 95 % interval of its change since the base model, "
+    "and are no row's reward. Either rose or fell where the 95 % interval of its change since the base model, "
     "drawn as a band, leaves out 0. Parted: the proxy rose and the gold average fell."
 )
 # Methods that are drawn when they are ticked, and do not count above: those of the ablation and of the rows beside.

@@ -16,7 +16,7 @@ from paper_tables.frame import Study
 from paper_tables.statistics import training
 from paper_tables.statistics.bootstrap import BOTH, PROMPTS, Interval, interquartile_mean
 from paper_tables.statistics.budgets import budgets
-from paper_tables.statistics.coverage import coverage_at
+from paper_tables.statistics.coverage import held_in
 from paper_tables.statistics.distance import difference_at_distance, divergence
 from paper_tables.statistics.estimate import AVERAGE, PROXY, base_row, rows, run_ids, trained, updates
 from paper_tables.statistics.outcomes import along, difference, final, wins
@@ -49,7 +49,7 @@ def statistics(study: Study) -> pd.DataFrame:
     """A line per row, key and method: value, low, high, over, prompts, seeds, level, note, runs.
 
     Methods: mean and interquartile mean over seeds at the last evaluation; difference from `other`, the row's method
-    without what is new in it, also at matched proxy and at equal distance from the base model; won, all up, all down
+    without what is new in it, also at matched proxy and at equal KL to the base model; won, all up, all down
     against the base; area, fall; power, how many seeds would resolve the printed effect, in its note.
     """
     lines: list[Line] = []
@@ -78,8 +78,7 @@ def summary(study: Study) -> list[str]:
     for seeds in sorted({end.seeds for end in ends}):
         over = next(end.over for end in ends if end.seeds == seeds)
         of = "seed; another seed may differ by more" if over == PROMPTS else "seeds"
-        held = f"in simulated studies about {100 * coverage_at(seeds):.0f} % of such intervals of a mean hold the truth"
-        lines.append(f"95 % intervals over {over}, {seeds} {of}; {held}.")
+        lines.append(f"95 % intervals over {over}, {seeds} {of}; {held_in(seeds, 'such an interval of a mean')}.")
     return lines
 
 
@@ -141,7 +140,7 @@ def _of_pair(study: Study, row: str, other: str) -> Iterator[Line]:
     for key in (AVERAGE, *(f"gold/{name}" for name in study.golds), PROXY):
         apart = difference_at_distance(study, row, other, key)
         note = apart.reason or f"sqrt(KL) {apart.reach:.4f}"
-        yield from line(key, "difference at equal distance", apart.interval, note, always=key == AVERAGE)
+        yield from line(key, "difference at equal KL", apart.interval, note, always=key == AVERAGE)
 
 
 def _effect(row: str, other: str) -> tuple[float, str]:
