@@ -46,7 +46,10 @@ def test_every_number_has_its_interval_its_runs_and_says_over_what_it_is(
     assert frame.loc[["power"], "note"].str.contains(told).all() and set(frame.loc[["power"], "other"]) == {ROWS[1]}
     assert frame.loc[["power"], "note"].str.contains(r"to find 0\.11 \(what Table 1 prints\)").sum() == 1
     printed = capsys.readouterr().out
-    assert f"95 % intervals over {over}, {seeds} seed" in printed and "% of such intervals of a mean hold" in printed
+    assert (
+        f"95 % intervals over {over}, {seeds} seed" in printed
+        and "such an interval of a mean held the truth" in printed
+    )
 
 
 def test_runs_are_those_of_the_seeds_that_were_used(tmp_path: Path) -> None:
