@@ -76,7 +76,7 @@ def test_the_legend_says_over_what_and_how_often_such_intervals_held(
         assert table is not None
         (legend,) = [note for note in table.notes if note.startswith("In brackets: 95 % intervals")]
         assert said in legend and re.search(r"interval of a mean held the truth .*in about 9\d % \(", legend)
-        assert ("about the training run itself, not about another" in legend) == ("one seed" in said)
+        assert ("about what was trained, not about another training run" in legend) == ("alone" in legend)
 
 
 def test_cells_of_fewer_seeds_are_marked_and_have_a_legend_of_their_own(tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def coverage_at(seeds: int) -> float:
 
 
 def held_in(seeds: int, what: str) -> str:
-    """How often `what` held the truth where that was known; of one seed the truth about that training run alone."""
-    truth = "the truth about the training run itself, not about another," if seeds == 1 else "the truth"
+    """How often `what` held the truth where that was known; of one the truth about what was trained."""
+    truth = "the truth about what was trained, not about another training run," if seeds == 1 else "the truth"
     return f"in simulated studies with as many seeds {what} held {truth} in about {100 * coverage_at(seeds):.0f} %"
 
 
