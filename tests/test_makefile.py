@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,7 +26,11 @@ def clone(tmp_path: Path) -> Path:
 
 def would_run(clone: Path, *words: str) -> tuple[int, list[str]]:
     """Exit status and lines of `make -n WORDS`."""
-    done = subprocess.run(["make", "-n", *words], cwd=clone, capture_output=True, text=True, timeout=60, check=False)
+    # Not as a part of the `make` that may run the tests.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", "-n", *words], cwd=clone, env=alone, capture_output=True, text=True, timeout=60, check=False
+    )
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
