@@ -8,7 +8,7 @@ that step most is far in KL without being far in pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -90,6 +90,7 @@ def at_the_end(study: Study, row: str) -> float:
     return float(np.sqrt(np.mean(found))) if found else float("nan")
 
 
+@lru_cache(maxsize=256)
 def _recorded(study: Study, row: str) -> dict[int, pd.Series[float]]:
     """By seed the KL by update, of the seeds that recorded it."""
     found: dict[int, pd.Series[float]] = {}

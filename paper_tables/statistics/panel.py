@@ -121,13 +121,13 @@ def cube(study: Study, row: str) -> Panel:
     return _cube(Same(_judged(study)), row)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # studies: one, those of other settings, and each of these with it
 def _judged(study: Study) -> pd.DataFrame:
     found = _all(study)
     return found[found["score"].notna()]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _all(study: Study) -> pd.DataFrame:
     parts = [found for run in study.runs if len(found := _of(run))]
     if not parts:
